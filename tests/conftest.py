@@ -1,0 +1,37 @@
+"""Shared by all tests: one torch thread, small nets, random pictures."""
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import pytest
+import torch
+
+import vitlab
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_a_seed():
+    """Two threads collapse on a busy machine; a fixed seed makes every failure repeatable."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def small_supervit():
+    """A SuperViT on the small net with 14x14 tokens, its attention sharpened so that rounding does not rank the tokens."""
+    torch.manual_seed(0)
+    return sharpen(vitlab.create("supervit", "micro_patch4", num_classes=10)).eval()
+
+
+def sharpen(method, factor: float = 5.0):
+    """At initialisation the class attention is almost uniform; larger query and key weights make it peaked."""
+    with torch.no_grad():
+        for block in method.vit.blocks:
+            block.attn.qkv.weight.mul_(factor)
+    return method
+
+
+def pictures(n: int, size: int = 56) -> torch.Tensor:
+    """Random normalised images [n, 3, size, size]."""
+    return torch.randn(n, 3, size, size)

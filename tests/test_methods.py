@@ -1,0 +1,86 @@
+"""The contract: what every method promises, whatever its paper. A new method inherits all of it."""
+import dataclasses
+
+import pytest
+import torch
+
+import vitlab
+from conftest import pictures, sharpen
+from vitlab.methods import METHODS
+
+
+@pytest.fixture(params=[(m, b) for m in METHODS for b in ("micro_patch8", "micro_patch4")], ids="-".join)
+def method(request):
+    name, backbone = request.param
+    return sharpen(vitlab.create(name, backbone, num_classes=10)).eval()
+
+
+def ends(method):
+    """The cheapest, a middle and the most expensive point."""
+    points = method.points
+    return list(dict.fromkeys([points[0], points[len(points) // 2], points[-1]]))
+
+
+@torch.no_grad()
+def test_the_dense_point_is_the_untouched_backbone(method):
+    images = pictures(2)
+    torch.testing.assert_close(method(images), method.vit(images), atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_a_batch_is_its_images_one_by_one(method):
+    images = pictures(3)
+    for point in ends(method):
+        one_by_one = torch.cat([method(image[None], point) for image in images])
+        torch.testing.assert_close(method(images, point), one_by_one, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_tracing_changes_no_logit_and_sees_every_block(method):
+    images = pictures(3)
+    for point in ends(method):
+        trace = vitlab.Trace()
+        assert torch.equal(method(images, point), method(images, point, trace))
+        assert len(trace.layers) == len(method.vit.blocks)
+        for layer in trace.layers:
+            patches = layer.grid[0] * layer.grid[1]
+            assert layer.attended.shape == layer.fed.shape == layer.cls.shape == (3, patches)
+            assert layer.fed.dtype == torch.bool
+            assert not (layer.fed & ~layer.attended).any()
+            assert layer.cls[~layer.attended].eq(0).all()
+            assert (layer.cls.sum(1) <= 1).all()
+
+
+def test_every_parameter_learns_and_none_is_shared(method):
+    method.train()
+    labels = torch.tensor([1, 2])
+    for _ in range(40):                                                    # sub-nets are drawn: draw until each had its turn
+        for part in method.losses(pictures(2), labels):
+            assert all(term.isfinite() for term in part.values())
+            sum(part.values()).backward()
+    assert not [name for name, p in method.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert len({p.data_ptr() for p in method.parameters()}) == len(list(method.parameters()))
+
+
+@torch.no_grad()
+def test_saved_and_loaded_it_answers_the_same(method, tmp_path):
+    vitlab.save(method, tmp_path / "net.safetensors", top1=12.5)
+    again = vitlab.load(tmp_path / "net.safetensors")
+    images = pictures(2)
+    assert torch.equal(method(images, method.points[0]), again(images, again.points[0]))
+    assert again.facts["top1"] == 12.5
+    assert again.made == method.made
+
+
+def test_a_cheaper_point_costs_less(method):
+    cost = [vitlab.gmacs(method, pictures(1), point)[0] for point in ends(method)]
+    assert cost == sorted(cost)
+    assert len(set(cost)) == len(cost)
+
+
+def test_points_are_values(method):
+    for point in method.points:
+        assert {point: 1}[dataclasses.replace(point)] == 1
+        assert type(point).__name__ in str(point)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            point.length = 3

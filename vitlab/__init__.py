@@ -1,0 +1,32 @@
+"""vitlab: learn, train, measure and compare dynamic vision transformers.
+
+Letters used throughout: B images · P prefix tokens (class, distillation) · N patches · T = P + N tokens · H heads ·
+d head width · D model width · L blocks · K classes.
+
+Importing vitlab is cheap: every name below is loaded when it is first used.
+"""
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+HOME = {
+    "create": "vitlab.methods", "load": "vitlab.methods", "METHODS": "vitlab.methods",
+    "SuperViT": "vitlab.methods.supervit", "EarlyExit": "vitlab.methods.early_exit", "Dense": "vitlab.method",
+    "Trace": "vitlab.trace", "Recipe": "vitlab.recipe", "fit": "vitlab.train", "save": "vitlab.checkpoint",
+    "gmacs": "vitlab.measure", "throughput": "vitlab.measure", "answers": "vitlab.measure", "sweep": "vitlab.measure",
+    "explore": "vitlab.widgets",
+}
+ROOMS = ("attribution", "backbones", "block", "data", "measure", "methods", "plots", "tokens")
+__all__ = sorted([*HOME, *ROOMS])
+
+
+def __getattr__(name: str):
+    if name in HOME:
+        return getattr(import_module(HOME[name]), name)
+    if name in ROOMS:
+        return import_module(f"vitlab.{name}")
+    raise AttributeError(f"vitlab has no {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__

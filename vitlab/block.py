@@ -1,0 +1,59 @@
+"""A timm Block opened at its seams: the only file that knows timm's attribute names inside a block.
+
+A pre-norm block is `x = x + attention(norm1(x)); x = x + mlp(norm2(x))`. All five papers change only what happens
+between these steps, so the steps are free functions over the submodules of an ordinary timm Block.
+Letters: B images · T tokens · H heads · d head width · D width.
+"""
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def qkv(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise and project: [B, T, D] -> queries, keys and values, three [B, H, T, d]."""
+    attn = block.attn
+    q, k, v = attn.qkv(block.norm1(x)).unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    return attn.q_norm(q), attn.k_norm(k), v
+
+
+def attention(block: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The residual update of attention, [B, T, D], by the fused kernel.
+
+    `mask` broadcasts to [B, H, T, T]: bool says which keys are allowed, float is added to the logits.
+    """
+    drop = block.attn.attn_drop.p if block.training else 0.0
+    return project(block, F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop))
+
+
+def attention_logits(q: Tensor, k: Tensor) -> Tensor:
+    """Scaled dot products before the softmax, [B, H, T, T]; only where a paper hands them on."""
+    return (q * q.shape[-1] ** -0.5) @ k.mT
+
+
+def attend(block: nn.Module, weights: Tensor, v: Tensor) -> Tensor:
+    """The same residual update, [B, T, D], from explicit attention weights [B, H, T, T]."""
+    return project(block, block.attn.attn_drop(weights) @ v)
+
+
+def cls_attention(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The class token's softmaxed attention row per head, [B, H, T]; the other rows stay fused.
+
+    The softmax runs in float32, so that the ranking of tokens does not depend on autocast.
+    `mask` as in `attention`, broadcast to [B, H, 1, T].
+    """
+    logits = attention_logits(q[:, :, :1], k).float()
+    if mask is not None:
+        logits = logits.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else logits + mask
+    return logits.softmax(-1).squeeze(2)
+
+
+def mlp(block: nn.Module, x: Tensor) -> Tensor:
+    """The residual update of the MLP, [B, T, D]."""
+    return block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+
+
+def project(block: nn.Module, y: Tensor) -> Tensor:
+    """Heads back to one residual update: [B, H, T, d] -> [B, T, D]."""
+    attn = block.attn
+    y = attn.proj_drop(attn.proj(attn.norm(y.transpose(1, 2).flatten(2))))
+    return block.drop_path1(block.ls1(y))

@@ -1,0 +1,87 @@
+"""Answers: what a method says of every image, and how a method does at every operating point."""
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from vitlab.measure.cost import gmacs
+from vitlab.measure.speed import race
+from vitlab.trace import Trace
+
+
+@torch.inference_mode()
+def answers(method: nn.Module, data, point: Any = None, *, batch: int = 250) -> pd.DataFrame:
+    """A row per image of an image set: image, label, prediction, confidence, correct, exit, tokens, gmacs.
+
+    tokens = patches that reach the last MLP; exit = the stage that answered, 0 without a cascade.
+    Raises ValueError for an empty set, labels the method has no class for, or logits that are not finite.
+    """
+    check_data(method, data)
+    method.eval()
+    device = next(method.parameters()).device
+    rows = []
+    for start in range(0, len(data), batch):
+        index = list(range(start, min(start + batch, len(data))))
+        images, labels = (t.to(device) for t in data.__getitems__(index))
+        trace = Trace()
+        logits = method(images, point, trace)
+        if not logits.isfinite().all():
+            raise ValueError(f"logits of images {index[0]} to {index[-1]} are not finite; check the weights and the pixels")
+        confidence, prediction = logits.float().softmax(-1).max(-1)
+        fed = torch.stack([layer.fed.sum(1) for layer in trace.layers])    # [layers, B]
+        last = len(fed) - 1 - (fed.flip(0) > 0).int().argmax(0)            # the last block an image reached
+        rows.append(pd.DataFrame({
+            "image": index, "label": labels.cpu(), "prediction": prediction.cpu(), "confidence": confidence.cpu(),
+            "correct": (prediction == labels).cpu(), "exit": 0 if trace.exit is None else trace.exit.cpu(),
+            "tokens": fed.gather(0, last[None])[0].cpu(), "gmacs": gmacs(method, images, point),
+        }))
+    return pd.concat(rows, ignore_index=True)
+
+
+def check_data(method: nn.Module, data) -> None:
+    """One sentence for a set that this method cannot answer."""
+    if len(data) == 0:
+        raise ValueError("the image set is empty; choose another split or fraction")
+    classes = method.vit.num_classes
+    low, high = int(data.labels.min()), int(data.labels.max())
+    if low < 0 or high >= classes:
+        raise ValueError(f"labels run from {low} to {high} but the net has {classes} classes; "
+                         f"create it with num_classes={high + 1} or choose a labelled split")
+
+
+def sweep(method: nn.Module, data, points: Sequence[Any] | None = None, *, batch: int = 32, precision: str = "fp32",
+          rounds: int = 5, baseline: nn.Module | None = None) -> pd.DataFrame:
+    """A row per operating point: method, backbone, point, its knobs, top1 (%), gmacs, images_per_s, speed_up, gmacs_ratio, ...
+
+    Accuracy is over all of `data`; speed is measured on its first `batch` images, the points taking turns. speed_up and
+    gmacs_ratio compare with `baseline` (a method at its headline point; None: the most expensive of the points).
+    """
+    points = list(method.points if points is None else points)
+    table = [answers(method, data, point) for point in points]
+    cost = [t.gmacs.mean() for t in table]
+    images = data.images(range(min(batch, len(data))))
+    yard = (method, points[int(np.argmax(cost))]) if baseline is None else (baseline, None)
+    names = [str(i) for i in range(len(points))]
+    speed = race({"yardstick": yard, **{n: (method, p) for n, p in zip(names, points)}}, images, precision=precision, rounds=rounds)
+    speed = speed.set_index("name").loc[names]
+    dense = gmacs(yard[0], images.to(next(yard[0].parameters()).device), yard[1]).mean()
+    made = getattr(method, "made", {})
+    return pd.DataFrame([{
+        "method": made.get("method", type(method).__name__.lower()), "backbone": made.get("backbone", ""), "point": str(point),
+        **asdict(point), "top1": 100 * t.correct.mean(), "gmacs": c, "images_per_s": s.images_per_s, "speed_up": s.speed_up,
+        "gmacs_ratio": dense / c, "batch": s.batch, "device": s.device, "precision": s.precision, "n": len(data),
+        "data": data.name, "source": "ours",
+    } for point, t, c, s in zip(points, table, cost, speed.itertuples())])
+
+
+def layers(trace: Trace) -> pd.DataFrame:
+    """A row per image, stage and block: image, stage, layer (1-based, as papers count), attended and fed (patches)."""
+    return pd.DataFrame([
+        {"image": image, "stage": part.stage, "layer": part.layer + 1, "attended": a, "fed": f}
+        for part in trace.layers
+        for image, (a, f) in enumerate(zip(part.attended.sum(1).tolist(), part.fed.sum(1).tolist()))
+    ])

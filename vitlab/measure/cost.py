@@ -1,0 +1,77 @@
+"""Cost: multiply-adds of one image at one operating point, counted while the net really runs.
+
+The unit is 1e9 multiply-adds, which all five papers call GFLOPs: convolutions, linear layers and the two matrix products of
+attention. LayerNorm, softmax, GELU and additions are not counted.
+"""
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@torch.no_grad()
+def gmacs(method: nn.Module, images: Tensor, point: Any = None) -> np.ndarray:
+    """Multiply-adds / 1e9 of each image [B, 3, S, S], by torch's counter: float array [B].
+
+    Images go one at a time, so padding is never counted; a method whose cost does not depend on the image is counted once.
+    """
+    was_training = method.training
+    method.eval()
+    try:
+        few = images if method.adaptive else images[:1]
+        counts = [count(method, image[None], point) for image in few]
+    finally:
+        method.train(was_training)
+    return np.resize(np.array(counts) / 1e9, len(images))
+
+
+def count(method: nn.Module, image: Tensor, point: Any) -> float:
+    """Multiply-adds of one pass; torch counts two operations for each."""
+    with FlopCounterMode(display=False) as counter:
+        method(image, point)
+    return counter.get_total_flops() / 2
+
+
+@torch.no_grad()
+def audit(method: nn.Module, image: Tensor, point: Any = None) -> dict[str, float]:
+    """The same count by fvcore, which the papers used, for one image [1, 3, S, S]: 1e9 multiply-adds by kind of operation.
+
+    fvcore does not know fused attention and would report DeiT-S as 4.25 instead of 4.60, so it is told.
+    "total" includes LayerNorm and resizing as fvcore counts them; "core" is what `gmacs` counts.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")                                   # torch.jit, which fvcore needs, warns on import and use
+        from fvcore.nn import FlopCountAnalysis
+
+        analysis = FlopCountAnalysis(_At(method, point).eval(), image)
+        analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+        kinds = {name: n / 1e9 for name, n in analysis.by_operator().items()}
+    core = sum(n for name, n in kinds.items() if name in ("linear", "matmul", "conv", "bmm", "scaled_dot_product_attention"))
+    return {**kinds, "core": core, "total": sum(kinds.values())}
+
+
+class _At(nn.Module):
+    """A method fixed at one point: fvcore traces a function of tensors only."""
+
+    def __init__(self, method: nn.Module, point: Any):
+        super().__init__()
+        self.method, self.point = method, point
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.method(images, self.point)
+
+
+def _attention_macs(inputs: list, outputs: list) -> float:
+    """q K^T and the weighted sum of V, from traced q, k, v of shape [B, H, T, d]."""
+    q, k, v = (i.type().sizes() for i in inputs[:3])
+    return math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
+
+
+def parameters(method: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(p.numel() for p in method.parameters())

@@ -1,0 +1,46 @@
+"""Records: the papers' numbers, the facts of this machine, and results written as CSV."""
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import timm
+import torch
+
+import vitlab
+
+DATA = Path(vitlab.__file__).parent.parent / "data"
+
+
+def paper(method: str | None = None) -> pd.DataFrame:
+    """The papers' printed numbers in the columns of `sweep`; `source` names paper and table. None: every method's."""
+    frame = pd.read_csv(DATA / "paper.csv")
+    return frame if method is None else frame[frame.method == method].reset_index(drop=True)
+
+
+def facts(device: str = "cpu") -> dict[str, str]:
+    """Where and when: date (UTC), processor or GPU, torch threads, versions of Python, torch, timm and vitlab."""
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else f"{processor()}, {os.cpu_count()} cores"
+    return {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "hardware": name, "threads": str(torch.get_num_threads()),
+            "python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__, "vitlab": vitlab.__version__}
+
+
+def processor() -> str:
+    """The CPU's model name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def write(frame: pd.DataFrame, path: str | Path, device: str = "cpu") -> Path:
+    """Write a result as CSV with the machine's facts as columns; the old file stays until the new one is whole."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        frame.assign(**facts(device)).to_csv(part, index=False, float_format="%.6g")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,110 @@
+"""Speed: images per second on real images, and fair races between operating points.
+
+A single time on a shared machine says little. `race` therefore runs its entries in turn, round by round, and compares within
+each round: what slows one down slows its rivals too.
+"""
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One measured throughput and how it was measured; `float(speed)` is the images per second."""
+
+    images_per_s: float         # batch / median seconds of a forward pass
+    batch: int
+    device: str
+    precision: str
+    runs: int                   # timed passes, after the warm-up
+    spread: float               # (slowest - fastest) / median pass
+
+    def __float__(self) -> float:
+        return self.images_per_s
+
+
+def throughput(method: nn.Module, images: Tensor, point: Any = None, *, precision: str = "fp32", seconds: float = 3.0,
+               runs: int = 5, stop: Callable[[], bool] | None = None) -> Speed | None:
+    """Images per second of one batch [B, 3, S, S] at one point: one warm-up pass, then passes for `seconds`, at least `runs`.
+
+    The batch is moved to the method's device first, so copying is not timed. `stop()` is asked between passes: once it says
+    True the measurement is worthless to its caller, and None is returned.
+    """
+    run = prepare(method, images, point, precision)
+    run()
+    times, begin = [], time.perf_counter()
+    while len(times) < runs or time.perf_counter() - begin < seconds:
+        if stop is not None and stop():
+            return None
+        times.append(run())
+    return speed_of(times, images, method, precision)
+
+
+def race(entries: dict[str, tuple[nn.Module, Any]], images: Tensor, *, precision: str = "fp32", rounds: int = 7,
+         stop: Callable[[], bool] | None = None) -> "pd.DataFrame | None":
+    """Entries {name: (method, point)} run in turn, round by round, on the same batch [B, 3, S, S].
+
+    A row per entry: name, images_per_s (median), speed_up (median over rounds of the first entry's time / its own, so the first
+    is the yardstick), batch, device, precision, runs, spread. None as soon as `stop()` says so.
+    """
+    import pandas as pd
+
+    if not entries:
+        raise ValueError("a race needs at least one entry {name: (method, point)}")
+    runs = {name: prepare(method, images, point, precision) for name, (method, point) in entries.items()}
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(rounds + 1):                                         # the first round warms up
+        for name, run in runs.items():
+            if stop is not None and stop():
+                return None
+            seconds = run()
+            if turn:
+                times[name].append(seconds)
+    first = times[next(iter(times))]
+    rows = []
+    for name, (method, _) in entries.items():
+        speed = speed_of(times[name], images, method, precision)
+        rows.append({"name": name, **vars(speed), "speed_up": median(a / b for a, b in zip(first, times[name]))})
+    return pd.DataFrame(rows)
+
+
+def prepare(method: nn.Module, images: Tensor, point: Any, precision: str) -> Callable[[], float]:
+    """A function that runs one synchronised forward pass and returns its seconds."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    if len(images) == 0:
+        raise ValueError("the batch holds no image; give at least one")
+    device = next(method.parameters()).device
+    images = images.to(device)
+
+    @torch.inference_mode()
+    def run() -> float:
+        method.eval()
+        synchronise(device)
+        begin = time.perf_counter()
+        with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32"):
+            method(images, point)
+        synchronise(device)
+        return time.perf_counter() - begin
+
+    return run
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all it was told; a CPU has."""
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+
+
+def speed_of(times: list[float], images: Tensor, method: nn.Module, precision: str) -> Speed:
+    """Seconds of several passes as one Speed."""
+    middle = median(times)
+    device = str(next(method.parameters()).device)
+    return Speed(len(images) / middle, len(images), device, precision, len(times), (max(times) - min(times)) / middle)

@@ -1,0 +1,66 @@
+"""The protocol every method satisfies, and Dense, the unpruned baseline that satisfies it.
+
+A method is an nn.Module that inherits nothing of ours. Training, measuring, plots and widgets use only these members.
+"""
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from vitlab.backbones import check_images, embed, grid, head, image_size
+from vitlab.block import attention, mlp, qkv
+from vitlab.losses import cross_entropy
+from vitlab.trace import Trace
+
+
+class Method(Protocol):
+    """What a dynamic vision transformer offers; a Point is a frozen dataclass of its run-time knobs."""
+
+    vit: VisionTransformer
+    Point: type                     # the dataclass of one operating point; Point() is the headline model
+    points: Sequence[Any]           # the operating points of the paper's table, cheapest first
+    adaptive: bool                  # can two images cost differently at one point?
+
+    def forward(self, images: Tensor, point: Any = None, trace: Trace | None = None) -> Tensor:
+        """Logits [B, K] of normalised images [B, 3, S, S], in training and evaluation alike."""
+
+    def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
+        """The weighted loss terms pass by pass; each dict is backpropagated as soon as it is yielded."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Dense has no knob: one operating point."""
+
+
+class Dense(nn.Module):
+    """The backbone as it is, all tokens in every block: the baseline of every comparison."""
+
+    Point = Point
+    adaptive = False
+
+    def __init__(self, vit: VisionTransformer):
+        super().__init__()
+        self.vit = vit
+        self.points = (Point(),)
+
+    def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
+        """Logits [B, K] of images [B, 3, S, S]; equal to the timm model's own."""
+        check_images(images, image_size(self.vit))
+        side, extra = grid(self.vit), self.vit.num_prefix_tokens
+        ids = torch.arange(side * side, device=images.device).expand(len(images), -1)
+        x = embed(self.vit, images)                                        # [B, P + N, D]
+        for layer, block in enumerate(self.vit.blocks):
+            q, k, v = qkv(block, x)
+            x = x + attention(block, q, k, v)
+            if trace is not None:
+                trace.add(layer, (side, side), ids, q, k, extra=extra)
+            x = x + mlp(block, x)
+        return head(self.vit, x)
+
+    def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
+        """Cross-entropy."""
+        yield {"ce": cross_entropy(self(images), labels)}

@@ -1,0 +1,235 @@
+"""SuperViT, Lin et al., IJCV 2023 (arXiv 2205.11397): one ViT trained at every sequence length and keep rate.
+
+An image is resized so that one shared patch embedding cuts it into length x length patches; at three blocks the patches that
+the class token attends to least are dropped for good. Every (length, keep) pair is a sub-net of the same weights.
+
+paper -> here:  P_g = 224 / length · eta = keep · a_cls = cls_attention · E_pos,g = position table of a length.
+Where paper and official code differ we follow the code (its counts make the paper's FLOPs table):
+  * tokens kept = ceil(keep * tokens), the class token counted (`count_cls=False`: patches only);
+  * the whole image is resized, bilinear with aligned corners (`align="patch"`: each patch on its own, as the text says).
+Departures from both: positions and class token are not weight-decayed (the code means to, but misses the names); position
+tables of shorter lengths start as the backbone's own table resampled (`resample=False`: each drawn anew, as in the code);
+sub-nets are drawn from torch's seeded generator, not from an unseeded one; for backbones of other depth than 12 the drop
+blocks stand at the same fractions of the depth, and for other grids than 14 the lengths at the same fractions of the grid.
+"""
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from math import ceil, isfinite
+
+import torch
+import torch.nn.functional as F
+from timm.layers import trunc_normal_
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from vitlab.backbones import check_images, embed, grid, head, image_size, resample_positions, tokens
+from vitlab.block import attention, cls_attention, mlp, qkv
+from vitlab.losses import cross_entropy, kl
+from vitlab.recipe import Recipe
+from vitlab.tokens import take
+from vitlab.trace import Trace
+
+
+@dataclass(frozen=True)
+class Point:
+    """One of the operating points of Table 1."""
+
+    length: int = 14            # patches per side
+    keep: float = 1.0           # share of the tokens kept at every drop block
+
+
+def resize(images: Tensor, size: int, *, mode: str = "bilinear", align_corners: bool = True) -> Tensor:
+    """The whole picture to size x size pixels (the official code): [B, 3, S, S] -> [B, 3, size, size]."""
+    if images.shape[-1] == size:
+        return images
+    return F.interpolate(images, (size, size), mode=mode, align_corners=align_corners)
+
+
+def resize_patches(images: Tensor, size: int, *, patch: int, mode: str = "bilinear") -> Tensor:
+    """Every patch of the picture to patch x patch pixels on its own (Sec. 3.2.1): [B, 3, S, S] -> [B, 3, size, size]."""
+    length, pixels = size // patch, images.shape[-1]
+    if pixels % length:
+        raise ValueError(f'{length} patches do not divide {pixels} pixels; use align="image_ac" or "image" for this length')
+    step = pixels // length
+    cut = images.unfold(2, step, step).unfold(3, step, step)               # [B, 3, n, n, step, step]
+    small = F.interpolate(cut.flatten(0, 1).flatten(0, 2)[:, None], (patch, patch), mode=mode)
+    rows = small.view(*cut.shape[:4], patch, patch).transpose(3, 4)        # [B, 3, n, patch, n, patch]
+    return rows.reshape(*images.shape[:2], size, size)
+
+
+ALIGN = {
+    "image_ac": resize,
+    "image": partial(resize, align_corners=False),
+    "patch": resize_patches,
+}
+
+
+def lowest(score: Tensor, count: int) -> Tensor:
+    """The method: keep the `count` patches with the highest score, so the least attended go. [B, N] -> [B, count]."""
+    return score.topk(count, sorted=False).indices
+
+
+def highest(score: Tensor, count: int) -> Tensor:
+    """For comparison: drop the most attended."""
+    return score.topk(count, largest=False, sorted=False).indices
+
+
+def random(score: Tensor, count: int) -> Tensor:
+    """For comparison: drop at random."""
+    return torch.rand_like(score).topk(count, sorted=False).indices
+
+
+def four_to_one(score: Tensor, count: int) -> Tensor:
+    """Table 5: of the dropped tokens, a fifth are the most attended and the rest the least attended."""
+    top = round(0.2 * (score.shape[1] - count))
+    return score.topk(top + count).indices[:, top:]
+
+
+TOKEN_TYPES = {"low": lowest, "80_20": four_to_one, "random": random, "high": highest}
+
+
+class SuperViT(nn.Module):
+    """One ViT for every pair of `lengths` and `rates`.
+
+    vit: a timm VisionTransformer with a class token, made for square images.
+    lengths: patches per side, ascending (None: 8, 10, 12, 14, scaled to the backbone's grid).
+    rates: keep rates, each in (0, 1].  drop_blocks: 1-based, as in the paper (None: 4, 7, 10, scaled to the depth).
+    subnets: "four" per step (Sec. 3.3) or "all".  objective: "ce_kl" (Eq. 10) or "ce" (Fig. 4b).
+    token_type: which tokens go, "low" (the method), "80_20" (Table 5), "random" or "high".
+    align, mode: how the picture is resized (Table 8).  embedding: "shared" or "individual" patch embeddings (Table 8).
+    Only sizes, only rates (Fig. 4a) and individually trained sub-nets (Table 3) are `rates=(1.0,)`, `lengths=(14,)` and
+    one value of each. Raises ValueError for a knob that makes no sense.
+    """
+
+    Point = Point
+    adaptive = False
+
+    def __init__(self, vit: VisionTransformer, lengths: tuple[int, ...] | None = None, rates: tuple[float, ...] = (0.5, 0.7, 1.0),
+                 drop_blocks: tuple[int, ...] | None = None, *, subnets: str = "four", objective: str = "ce_kl",
+                 token_type: str = "low", count_cls: bool = True, align: str = "image_ac", mode: str = "bilinear",
+                 embedding: str = "shared", resample: bool = True):
+        super().__init__()
+        depth, side = len(vit.blocks), grid(vit)
+        self.vit = vit
+        vit.patch_embed.strict_img_size = False                            # the stem sees every length's size
+        self.lengths = tuple(lengths or (round(n * side / 14) for n in (8, 10, 12, 14)))
+        self.rates = tuple(sorted(rates))
+        self.drop_blocks = tuple(drop_blocks or (n * depth // 4 + 1 for n in (1, 2, 3)))
+        self.subnets, self.objective, self.token_type, self.count_cls = subnets, objective, token_type, count_cls
+        self.align, self.mode, self.embedding = align, mode, embedding
+        self.check_knobs()
+        self.points = tuple(Point(n, r) for n in self.lengths for r in self.rates)
+        self.make_positions(resample)
+        self.patch_embeds = nn.ModuleDict(
+            {str(n): self.own_embedding(n) for n in self.lengths if embedding == "individual" and n != side})
+
+    def check_knobs(self) -> None:
+        """Fail at the door: one sentence for each knob that makes no sense."""
+        depth, blocks = len(self.vit.blocks), self.drop_blocks
+        if list(self.lengths) != sorted(set(self.lengths)) or self.lengths[0] < 1:
+            raise ValueError(f"lengths must be ascending whole numbers of patches per side, such as (8, 10, 12, 14), not {self.lengths}")
+        if not self.rates or len(set(self.rates)) != len(self.rates) or not all(0 < r <= 1 for r in self.rates):
+            raise ValueError(f"rates must be different numbers in (0, 1], such as (0.5, 0.7, 1.0), not {self.rates}")
+        if list(blocks) != sorted(set(blocks)) or not 1 <= blocks[0] <= blocks[-1] <= depth:
+            raise ValueError(f"drop_blocks must be ascending block numbers from 1 to {depth}, not {blocks}")
+        for name, value, choices in (
+            ("subnets", self.subnets, ("four", "all")), ("objective", self.objective, ("ce_kl", "ce")),
+            ("token_type", self.token_type, TOKEN_TYPES), ("align", self.align, ALIGN),
+            ("mode", self.mode, ("bilinear", "bicubic")), ("embedding", self.embedding, ("shared", "individual")),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        if self.align == "patch" and (bad := [n for n in self.lengths if image_size(self.vit) % n]):
+            raise ValueError(f'align="patch" needs lengths that divide {image_size(self.vit)} pixels, {bad} do not; use align="image_ac"')
+
+    def make_positions(self, resample: bool) -> None:
+        """One position table per length (Eq. 7); the largest stays where timm has it, so its weights load unchanged."""
+        tables = {n: resample_positions(self.vit, n) for n in self.lengths}
+        if not resample:
+            tables = {n: t if n == grid(self.vit) else trunc_normal_(torch.empty_like(t), std=0.02) for n, t in tables.items()}
+        self.vit.pos_embed = nn.Parameter(tables.pop(self.lengths[-1]).clone())
+        self.pos = nn.ParameterDict({str(n): nn.Parameter(t) for n, t in tables.items()})
+
+    def own_embedding(self, length: int) -> nn.Module:
+        """A patch embedding of its own for one length (Table 8): kernel = stride = floor(S / length), no padding."""
+        step = image_size(self.vit) // length
+        return nn.Conv2d(3, self.vit.embed_dim, step, step)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that the DeiT recipe does not decay."""
+        return {"vit.pos_embed", "vit.cls_token"} | {f"pos.{n}" for n in self.pos}
+
+    def check(self, point: Point | None) -> Point:
+        """The point itself, or the largest for None; ValueError for a length that was not trained or a keep rate outside (0, 1]."""
+        point = point or Point(self.lengths[-1], 1.0)
+        if point.length not in self.lengths:
+            raise ValueError(f"length {point.length} was not trained; choose from {self.lengths}")
+        if not (isfinite(point.keep) and 0 < point.keep <= 1):
+            raise ValueError(f"keep must be in (0, 1], not {point.keep}; 1.0 keeps every token")
+        return point
+
+    def schedule(self, point: Point) -> dict[int, int]:
+        """Drop block (0-based) -> number of patches kept there; plain numbers, known before the pass (Sec. 3.2.2)."""
+        kept, patches = {}, point.length ** 2
+        for block in self.drop_blocks if point.keep < 1 else ():
+            patches = min(ceil(round(point.keep * (patches + self.count_cls), 9)), patches)
+            kept[block - 1] = patches
+        return kept
+
+    def patchify(self, images: Tensor, length: int) -> Tensor:
+        """Images [B, 3, S, S] -> tokens [B, P + length², D], positions added."""
+        positions = self.pos[str(length)] if str(length) in self.pos else self.vit.pos_embed
+        if str(length) in self.patch_embeds:
+            return tokens(self.vit, self.patch_embeds[str(length)](images).flatten(2).mT, positions)
+        patch = image_size(self.vit) // grid(self.vit)
+        extra = {"patch": patch} if self.align == "patch" else {}
+        small = ALIGN[self.align](images, length * patch, mode=self.mode, **extra)
+        return embed(self.vit, small, positions)
+
+    def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
+        """Logits [B, K] of normalised images [B, 3, S, S] at one operating point; dropped tokens are really gone."""
+        point = self.check(point)
+        check_images(images, image_size(self.vit))
+        length, extra, kept = point.length, self.vit.num_prefix_tokens, self.schedule(point)
+        choose = TOKEN_TYPES[self.token_type]
+        prefix = torch.arange(extra, device=images.device).expand(len(images), -1)
+        ids = torch.arange(length ** 2, device=images.device).expand(len(images), -1)
+        x = self.patchify(images, length)                                  # [B, P + N, D]
+        for layer, block in enumerate(self.vit.blocks):
+            q, k, v = qkv(block, x)
+            x = x + attention(block, q, k, v)
+            here = ids
+            if layer in kept:
+                score = cls_attention(q, k).mean(1)[:, extra:]             # Eq. 5, [B, N]
+                top = choose(score, kept[layer])                           # [B, n]
+                x, ids = take(x, torch.cat([prefix, top + extra], 1)), take(ids, top)
+            if trace is not None:
+                trace.add(layer, (length, length), here, q, k, fed=ids, extra=extra)
+            x = x + mlp(block, x)
+        return head(self.vit, x)
+
+    def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
+        """Eq. 10, one sub-net after the other: CE at full keeping, KL to the same length's full keeping below it."""
+        for length, rates in self.passes():
+            full = self(images, Point(length, rates[0]))
+            yield {f"ce_{length}": cross_entropy(full, labels)}
+            for rate in rates[1:]:
+                part = self(images, Point(length, rate))
+                yield {f"kl_{length}": kl(part, full)} if self.objective == "ce_kl" else {f"ce_{length}": cross_entropy(part, labels)}
+
+    def passes(self) -> list[tuple[int, tuple[float, ...]]]:
+        """The sub-nets of one step: (length, keep rates from full downwards).
+
+        "four": the largest length and one other drawn at random, each at full keeping and at one drawn lower rate.
+        """
+        *lower, full = self.rates
+        if self.subnets == "all":
+            return [(n, (full, *reversed(lower))) for n in reversed(self.lengths)]
+        *smaller, largest = self.lengths
+        lengths = [largest] + ([smaller[int(torch.randint(len(smaller), ()))]] if smaller else [])
+        return [(n, (full, lower[int(torch.randint(len(lower), ()))]) if lower else (full,)) for n in lengths]
+
+
+RECIPE = Recipe(epochs=300, batch=1024, lr=1e-3, weight_decay=0.05, betas=(0.9, 0.999), warmup=5 / 300, min_lr=1e-5,
+                mixup=0.8, cutmix=1.0, label_smoothing=0.1, ema=0.99996)   # Sec. 4.1: DeiT's recipe; drop_path=0.1 goes to create

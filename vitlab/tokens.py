@@ -1,0 +1,17 @@
+"""Moving tokens about: which row of an image's token matrix goes where."""
+import torch
+from torch import Tensor
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Tokens of each image by position: [B, T, ...], [B, n] -> [B, n, ...].
+
+    One row copy on the flattened tokens: on a CPU about ten times faster than `gather` with an expanded index.
+    """
+    first = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
+    return x.flatten(0, 1).index_select(0, (index + first).flatten()).unflatten(0, index.shape)
+
+
+def put(x: Tensor, index: Tensor, y: Tensor) -> Tensor:
+    """A copy of x [B, T, ...] whose positions index [B, n] hold y [B, n, ...]."""
+    return x.scatter(1, index.reshape(*index.shape, *[1] * (x.dim() - 2)).expand_as(y), y)
