@@ -26,7 +26,7 @@ def answers(method: nn.Module, data, point: Any = None, *, batch: int = 250) -> 
     rows = []
     for start in range(0, len(data), batch):
         index = list(range(start, min(start + batch, len(data))))
-        images, labels = (t.to(device) for t in data.__getitems__(index))
+        images, labels = data.images(index).to(device), data.labels[index].to(device)
         trace = Trace()
         logits = method(images, point, trace)
         if not logits.isfinite().all():

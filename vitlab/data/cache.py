@@ -1,0 +1,66 @@
+"""A folder of made tensors: written whole or not at all, checked when read, made again when damaged."""
+
+import os
+import tempfile
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+
+
+def folder() -> Path:
+    """Where made data is kept: $VITLAB_DATA, else data/cache of the checkout, else ~/.cache/vitlab."""
+    if os.environ.get("VITLAB_DATA"):
+        return Path(os.environ["VITLAB_DATA"]).expanduser()
+    root = Path(__file__).resolve().parents[2]
+    checkout = (root / "pyproject.toml").is_file()
+    return root / "data" / "cache" if checkout else Path.home() / ".cache" / "vitlab"
+
+
+def kept(name: str, make: Callable[[], Tensors]) -> Tensors:
+    """The tensors kept under `name`; where there are none, or damaged ones, `make()` is called and kept."""
+    path = folder() / f"{name}.safetensors"
+    tensors = read(path)
+    if tensors is None:
+        tensors = make()
+        try:
+            write(path, tensors)
+        except (OSError, SafetensorError) as error:
+            warnings.warn(f"{path} could not be written ({error}); the data is in memory only, set "
+                          "VITLAB_DATA to a folder with room to keep it")
+    return tensors
+
+
+def read(path: Path) -> Tensors | None:
+    """None unless the file is there, complete and unchanged since it was written."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            return tensors if (file.metadata() or {}).get("checksum") == checksum(tensors) else None
+    except (OSError, SafetensorError):
+        return None
+
+
+def write(path: Path, tensors: Tensors) -> None:
+    """To a file of its own, then renamed: two writers cannot mix, and a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    os.close(handle)
+    try:
+        save_file(tensors, draft, metadata={"checksum": checksum(tensors)})
+        os.replace(draft, path)
+    finally:
+        Path(draft).unlink(missing_ok=True)
+
+
+def checksum(tensors: Tensors) -> str:
+    total = 0
+    for name in sorted(tensors):
+        total = zlib.crc32(tensors[name].contiguous().numpy(), zlib.crc32(name.encode(), total))
+    return f"{total:08x}"

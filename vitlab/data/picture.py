@@ -1,0 +1,90 @@
+"""One picture: opened from whatever a person hands in, made the net's input by one evaluation transform."""
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+MEAN, STD = (.485, .456, .406), (.229, .224, .225)    # ImageNet's, which the pretrained weights expect
+CROP = .9                    # share of the shorter side that is looked at, as DeiT is evaluated
+MOST_PIXELS = 80_000_000     # a larger upload is refused before it is decoded
+TOO_LARGE = f"this picture has more than {MOST_PIXELS // 10**6} million pixels; make it smaller first"
+
+
+def opened(source: Image.Image | np.ndarray | Tensor | bytes | str) -> Image.Image:
+    """A decoded picture from a Pillow image, an array [H, W] or [H, W, 1|3|4], a file's bytes, or a path."""
+    if isinstance(source, (np.ndarray, Tensor)):
+        return from_array(np.asarray(source))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source = io.BytesIO(source)
+    try:
+        picture = source if isinstance(source, Image.Image) else Image.open(source)
+        if picture.width * picture.height > MOST_PIXELS:
+            raise Image.DecompressionBombError
+        picture.load()
+    except FileNotFoundError:
+        raise
+    except Image.DecompressionBombError:
+        raise ValueError(TOO_LARGE) from None
+    except (OSError, SyntaxError, EOFError, ValueError) as error:
+        raise ValueError(f"this is not a whole picture ({error}); save it again as PNG or JPEG") from error
+    if 0 in picture.size:
+        raise ValueError(f"this picture is {picture.width} x {picture.height} pixels; it needs at least one")
+    return picture
+
+
+def from_array(values: np.ndarray) -> Image.Image:
+    """Integers are taken by their type's range, floats as 0..1."""
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[:, :, 0]
+    if values.size == 0 or values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,), (4,)):
+        raise ValueError(f"shape {list(values.shape)} is no picture's; give [H, W], [H, W, 3] or [H, W, 4]")
+    if values.dtype.kind not in "fiub" or not np.isfinite(values).all():
+        raise ValueError("this picture has values that are no finite numbers; give uint8, or floats in 0..1")
+    if values.shape[0] * values.shape[1] > MOST_PIXELS:
+        raise ValueError(TOO_LARGE)
+    top = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1
+    if values.dtype != np.uint8:
+        values = (values.astype(np.float64) / top * 255).round().clip(0, 255).astype(np.uint8)
+    return Image.fromarray(values)
+
+
+def in_rgb(picture: Image.Image) -> Image.Image:
+    """Upright, 8 bit, three channels: 16-bit values are scaled down, transparency is laid over white."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode == "RGB":
+        return picture
+    if picture.mode.startswith("I;16"):
+        picture = from_array(np.asarray(picture).astype(np.uint16))
+    elif picture.mode in ("I", "F"):    # by its contents: 0..1, 0..255 or 0..65535
+        values = np.asarray(picture, dtype=np.float64)
+        top = 1 if picture.mode == "F" and values.max() <= 1 else 255 if values.max() <= 255 else 65_535
+        picture = from_array(values / top)
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
+
+
+def squared(picture: Image.Image, size: int) -> Tensor:
+    """THE evaluation transform: the centre square, bicubic, as uint8 [size, size, 3].
+
+    A picture with pixels to spare is cropped to CROP of its shorter side; a smaller one is shown whole.
+    """
+    picture = in_rgb(picture)
+    side = min(picture.size)
+    if side * CROP >= size:
+        side *= CROP
+    left, top = (picture.width - side) / 2, (picture.height - side) / 2
+    if picture.size != (size, size):
+        box = (left, top, left + side, top + side)
+        picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    return torch.from_numpy(np.array(picture))
+
+
+def normalised(pictures: Tensor) -> Tensor:
+    """uint8 [n, S, S, 3] -> float [n, 3, S, S] of about mean 0 and spread 1."""
+    scale, shift = 1 / (255 * torch.tensor(STD)), torch.tensor(MEAN) / torch.tensor(STD)
+    return (pictures.float() * scale - shift).permute(0, 3, 1, 2).contiguous()

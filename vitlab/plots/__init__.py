@@ -1,0 +1,12 @@
+"""Figures: a tidy frame or a trace goes in, a plotly figure comes out. Nothing here runs a model or measures anything.
+
+Backgrounds are transparent and text is mid-grey, so that one figure reads on a white and on a dark page.
+"""
+from vitlab.plots.curves import speed, tokens_by_layer, tradeoff, training
+from vitlab.plots.files import save
+from vitlab.plots.groups import by_group, gallery
+from vitlab.plots.pictures import attention_map, attribution, kept
+from vitlab.plots.theme import color_of
+
+__all__ = ["attention_map", "attribution", "by_group", "color_of", "gallery", "kept", "save", "speed", "tokens_by_layer",
+           "tradeoff", "training"]

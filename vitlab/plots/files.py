@@ -1,0 +1,48 @@
+"""Figures on disk: `save` is the only function of the project that writes into figures/."""
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import plotly.graph_objects as go
+
+
+def save(figure: go.Figure, name: str, folder: str | Path = "figures") -> Path:
+    """Write a figure as folder/name and return the path; `name` ends in .png, .svg or .html (no ending: .png).
+
+    PNG and SVG need kaleido and a Chrome or Chromium; without one the figure becomes a web page instead, and a warning says
+    so. The file appears complete or not at all. Raises ValueError for another ending.
+    """
+    path = Path(folder, name if Path(name).suffix else f"{name}.png")
+    if path.suffix not in (".png", ".svg", ".html"):
+        raise ValueError(f"a figure is saved as .png, .svg or .html, not {path.suffix}; rename {name}")
+    content = None if path.suffix == ".html" else drawn(figure, path.suffix[1:])
+    if content is None:
+        if path.suffix != ".html":
+            warnings.warn(f"no working Chrome or Chromium was found, so {path.name} was saved as a web page (.html); "
+                          "install one, or run plotly_get_chrome, for pictures", stacklevel=2)
+        path = path.with_suffix(".html")
+        content = figure.to_html(include_plotlyjs=True).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, content)
+    return path
+
+
+def drawn(figure: go.Figure, format: str) -> bytes | None:
+    """The figure as PNG or SVG bytes; None where no kaleido or no working browser is installed."""
+    try:
+        return figure.to_image(format=format, scale=2)
+    except RuntimeError:                                    # plotly's, kaleido's and choreographer's word for "no browser"
+        return None
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replace a file in one step."""
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise

@@ -1,0 +1,66 @@
+"""Pictures with patches dimmed or heated, as plain uint8 arrays: the one drawing that figures and widgets share."""
+import base64
+import io
+from math import ceil
+
+import numpy as np
+from numpy import ndarray
+from PIL import Image
+from plotly.colors import sample_colorscale, sequential, unlabel_rgb
+
+DROPPED = np.array([122.0, 127.0, 136.0])           # the grey that dropped patches fade into
+AGAINST, FOR = np.array([59.0, 130.0, 246.0]), np.array([239.0, 68.0, 45.0])
+FADE = 0.8                                          # share of that grey in a dropped patch
+HEAT = np.array([unlabel_rgb(c) for c in sample_colorscale(sequential.Inferno, np.linspace(0, 1, 256).tolist())])
+
+
+def enlarge(picture: ndarray, side: int = 224) -> ndarray:
+    """A small picture [S, S, 3] repeated pixel by pixel to at least `side`; larger ones unchanged."""
+    times = max(1, ceil(side / picture.shape[0]))
+    return picture.repeat(times, 0).repeat(times, 1)
+
+
+def spread(patches: ndarray, grid: tuple[int, int], size: tuple[int, int]) -> ndarray:
+    """Values per patch [h*w, ...] over the pixels they cover: [height, width, ...]."""
+    rows, columns = (np.arange(n) * g // n for n, g in zip(size, grid))
+    return patches.reshape(*grid, *patches.shape[1:])[rows][:, columns]
+
+
+def grey(picture: ndarray) -> ndarray:
+    """The picture without colour, float [S, S, 1]."""
+    return picture.astype(float) @ np.array([[0.299], [0.587], [0.114]])
+
+
+def dimmed(picture: ndarray, alive: ndarray, grid: tuple[int, int]) -> ndarray:
+    """The picture with the patches that are not alive [h*w] (bool) faded to grey; uint8 [S', S', 3]."""
+    big = enlarge(picture)
+    gone = FADE * DROPPED + (1 - FADE) * grey(big)
+    return np.where(spread(alive, grid, big.shape[:2])[..., None], big, gone).astype(np.uint8)
+
+
+def heated(picture: ndarray, weight: ndarray, alive: ndarray, grid: tuple[int, int]) -> ndarray:
+    """Non-negative weights [h*w] as heat over the grey picture, the largest one brightest; absent patches faded."""
+    big = enlarge(picture)
+    level = (255 * weight / max(float(weight.max()), 1e-12)).astype(int)
+    hot = 0.72 * spread(HEAT[level], grid, big.shape[:2]) + 0.28 * grey(big)
+    return np.where(spread(alive, grid, big.shape[:2])[..., None], hot, FADE * DROPPED + (1 - FADE) * grey(big)).astype(np.uint8)
+
+
+def signed(picture: ndarray, relevance: ndarray) -> ndarray:
+    """Relevance [h, w] over the grey picture: red speaks for the class, blue against it, the strongest patch fully."""
+    big = enlarge(picture)
+    share = spread(relevance.reshape(-1), relevance.shape, big.shape[:2])[..., None] / max(float(np.abs(relevance).max()), 1e-12)
+    strength = 0.9 * np.abs(share)
+    return ((1 - strength) * (0.55 * grey(big) + 40) + strength * np.where(share > 0, FOR, AGAINST)).astype(np.uint8)
+
+
+def png(picture: ndarray) -> bytes:
+    """A uint8 picture as PNG bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "png", compress_level=3)
+    return buffer.getvalue()
+
+
+def source(picture: ndarray) -> str:
+    """A uint8 picture as the data address that plotly's Image takes: a tenth of the raw pixels' size."""
+    return "data:image/png;base64," + base64.b64encode(png(picture)).decode()

@@ -1,0 +1,88 @@
+"""Pictures of one image's tokens: which patches live, where the class token looks, what speaks for the class."""
+from collections.abc import Sequence
+from math import ceil
+
+import plotly.graph_objects as go
+from numpy import ndarray
+from plotly.subplots import make_subplots
+
+from vitlab.plots.overlay import dimmed, enlarge, heated, signed, source
+from vitlab.plots.theme import INK, dress
+from vitlab.trace import LayerTrace, Trace
+
+PANEL, GAP, TITLE = 196, 14, 30             # pixels of a panel, between panels, and of the line above each
+
+
+def kept(picture: ndarray, trace: Trace, row: int = 0, *, layers: Sequence[int] | None = None) -> go.Figure:
+    """The patches that reach the MLP, dropped ones faded, over the picture uint8 [S, S, 3] of image `row` of the trace.
+
+    layers: places in the trace to show, from 0 (None: every layer where the set of patches changes).
+    """
+    passes = present(trace, row)
+    if layers is None:
+        alive = [part.fed[row].tolist() for part in passes]
+        layers = [n for n, now in enumerate(alive) if n == 0 or now != alive[n - 1]]
+    parts = pick(passes, layers)
+    return panels([dimmed(picture, part.fed[row].cpu().numpy(), part.grid) for part in parts],
+                  [f"{name(part, passes)}: {int(part.fed[row].sum())} of {part.fed.shape[1]}" for part in parts])
+
+
+def attention_map(picture: ndarray, trace: Trace, row: int = 0, *, layers: Sequence[int] | None = None) -> go.Figure:
+    """The class token's attention, mean over heads, as heat over the picture; each panel's brightest patch is its maximum.
+
+    layers: places in the trace, from 0 (None: the first, those where patches are dropped, and the last; without any, four).
+    """
+    passes = present(trace, row)
+    if layers is None:
+        drops = [n for n, part in enumerate(passes) if (part.fed[row] != part.attended[row]).any()]
+        last = len(passes) - 1
+        layers = sorted({0, *drops, last} if drops else {0, last // 3, 2 * last // 3, last})
+    parts = pick(passes, layers)
+    return panels([heated(picture, part.cls[row].float().cpu().numpy(), part.attended[row].cpu().numpy(), part.grid) for part in parts],
+                  [f"{name(part, passes)}: peak {100 * float(part.cls[row].max()):.1f} %" for part in parts])
+
+
+def attribution(picture: ndarray, heat: ndarray) -> go.Figure:
+    """The picture uint8 [S, S, 3] and, beside it, the relevance [h, w] of its patches (`attribution.patches`)."""
+    return panels([enlarge(picture), signed(picture, heat)], ["picture", "red: for, blue: against"])
+
+
+def present(trace: Trace, row: int) -> list[LayerTrace]:
+    """The layers that image `row` went through; ValueError for an empty trace or a row that it does not have."""
+    if not trace.layers:
+        raise ValueError("the trace is empty; run method(images, point, trace) first")
+    if not -len(trace.layers[0].fed) <= row < len(trace.layers[0].fed):
+        raise ValueError(f"the trace holds {len(trace.layers[0].fed)} images; there is no row {row}")
+    return [part for part in trace.layers if part.attended[row].any()]
+
+
+def pick(passes: list[LayerTrace], layers: Sequence[int]) -> list[LayerTrace]:
+    """Layers by place; ValueError names the places there are."""
+    if not len(layers) or not all(0 <= n < len(passes) for n in layers):
+        raise ValueError(f"layers must be places from 0 to {len(passes) - 1}, not {list(layers)}")
+    return [passes[n] for n in layers]
+
+
+def name(part: LayerTrace, passes: list[LayerTrace]) -> str:
+    """A layer as papers count it, from 1, with its stage where there are several."""
+    return f"layer {part.layer + 1}" if passes[-1].stage == 0 else f"stage {part.stage + 1}, layer {part.layer + 1}"
+
+
+def panels(pictures: Sequence[ndarray | None], titles: Sequence[str], *, columns: int = 5, side: int = PANEL,
+           labels: Sequence[str] | None = None) -> go.Figure:
+    """Pictures in rows of `columns`, a title above each; `labels` stand above the rows."""
+    columns, rows = min(columns, len(pictures)), ceil(len(pictures) / columns)
+    top = TITLE if labels is None else TITLE + 24
+    width, height = columns * (side + GAP) - GAP, rows * (side + top)
+    figure = make_subplots(rows, columns, horizontal_spacing=GAP / width, vertical_spacing=top / height if rows > 1 else 0)
+    for place, (picture, title) in enumerate(zip(pictures, titles)):
+        row, column = divmod(place, columns)
+        if picture is not None:
+            figure.add_image(source=source(picture), hoverinfo="skip", row=row + 1, col=column + 1)
+        axes = dict(xref=f"x{place + 1 if place else ''} domain", yref=f"y{place + 1 if place else ''} domain", showarrow=False)
+        figure.add_annotation(text=title, x=0, xanchor="left", y=1, yanchor="bottom", yshift=3, font=dict(size=12, color=INK), **axes)
+        if labels is not None and column == 0:
+            figure.add_annotation(text=f"<b>{labels[row]}</b>", x=0, xanchor="left", y=1, yanchor="bottom", yshift=22, **axes)
+    dress(figure, width=width, height=height + 8, margin=dict(l=0, r=0, t=top, b=8))
+    figure.update_xaxes(visible=False)
+    return figure.update_yaxes(visible=False)

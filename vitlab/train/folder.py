@@ -1,0 +1,155 @@
+"""The folder of a run: what is kept at every epoch, and how the same run goes on from there.
+
+last.safetensors, best.safetensors (highest val_top1), ema.safetensors: weights with their facts, for vitlab.load.
+history.csv: the table that fit returns.
+state.safetensors: weights, average, AdamW's moments by parameter name, and the progress; written last, as the seal.
+"""
+import json
+from dataclasses import asdict
+
+import pandas as pd
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from vitlab import checkpoint
+from vitlab.train.run import Progress, Run
+
+FILES = ("state.safetensors", "last.safetensors", "best.safetensors", "ema.safetensors", "history.csv")
+FREE = ("workers", "log_every")                         # of the recipe: no weight depends on them
+LOOKED_AT = 8                                           # pictures that tell two sets of one name apart
+
+
+def begin(run: Run, resume: bool) -> None:
+    """Go on with the run that the folder holds, or (`resume=False`) remove it."""
+    try:
+        run.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{run.out} cannot be made a folder ({error.strerror}); choose another one for out") from error
+    run.facts = identity(run)
+    if resume:
+        restore(run)
+    elif run.accelerator.is_main_process:
+        for name in FILES:                              # the seal first
+            (run.out / name).unlink(missing_ok=True)
+    run.accelerator.wait_for_everyone()
+
+
+def identity(run: Run) -> dict:
+    """What makes two runs the same, as JSON gives it back."""
+    data = run.data
+    sample = [[int(data.labels[i]), round(float(data.picture(i).mean()))] for i in range(min(LOOKED_AT, len(data)))]
+    facts = {"made": run.method.made, "recipe": asdict(run.recipe), "processes": run.accelerator.num_processes,
+             "data": {"name": data.name, "images": len(data), "classes": list(data.classes), "pictures": sample,
+                      "augmented": getattr(data, "augment", None) is not None}}
+    return json.loads(json.dumps(facts))
+
+
+def keep(run: Run, improved: bool = False) -> None:
+    """Write the folder, from the main process; the others wait."""
+    progress, main = run.progress, run.accelerator.is_main_process
+    sums = merged(run)
+    progress.open = sums if main else {}
+    if run.out is not None and main:
+        metrics = progress.rows[-1] if progress.rows else {}
+        told = run.facts | {"step": progress.step, "metrics": metrics, "history": progress.rows}
+        checkpoint.save(run.method, run.out / "last.safetensors", **told)
+        if improved:
+            checkpoint.save(run.method, run.out / "best.safetensors", **told)
+        if run.ema is not None:
+            checkpoint.save(run.ema.module, run.out / "ema.safetensors", **told)
+        checkpoint.replace(run.out / "history.csv", history(run).to_csv(index=False).encode())
+        checkpoint.write(run.out / "state.safetensors", tensors(run), run.facts | {"progress": asdict(progress)})
+    run.accelerator.wait_for_everyone()
+
+
+def restore(run: Run) -> None:
+    """What the folder holds, if anything; ValueError, in one sentence, if that is another run."""
+    state, last = run.out / "state.safetensors", run.out / "last.safetensors"
+    path = state if state.exists() else last
+    if not path.exists():
+        return
+    facts, found = checkpoint.contents(path)
+    if other := differences(facts, run.facts):
+        raise ValueError(f"{run.out} holds another run ({other[0]}); choose another folder, or pass resume=False to "
+                         "replace it")
+    if path == state:
+        run.progress = Progress(**facts["progress"])
+        put(run, found)
+    elif facts["step"] == run.total:
+        run.progress = Progress(step=run.total, rows=facts["history"])
+        checkpoint.fill(run.method, found, path)
+    else:
+        raise ValueError(f"{run.out} holds an unfinished run without its state.safetensors; pass resume=False to "
+                         "start again")
+    if not run.accelerator.is_main_process:
+        run.progress.open = {}
+
+
+def differences(there: dict, here: dict) -> list[str]:
+    """In which facts two runs differ, in words."""
+    found = []
+    for part in ("made", "recipe", "data", "processes"):
+        then, now = there.get(part), here[part]
+        if not isinstance(now, dict):
+            then, now = {part: then}, {part: now}
+        for name in (then or {}) | now:
+            if name not in FREE and then.get(name) != now.get(name):
+                plain = not isinstance(now.get(name), (list, dict))
+                found.append(f"{name} was {then.get(name)}, is {now.get(name)}" if plain else f"other {name}")
+    return found
+
+
+def tensors(run: Run) -> dict[str, Tensor]:
+    """All that a run needs to go on, by kind and name: method/…, ema/…, exp_avg/…, exp_avg_sq/…, step/…"""
+    found = {f"method/{name}": tensor for name, tensor in run.method.state_dict().items()}
+    if run.ema is not None:
+        found |= {f"ema/{name}": tensor for name, tensor in run.ema.module.state_dict().items()}
+    for name, parameter in run.method.named_parameters():
+        found |= {f"{kind}/{name}": tensor for kind, tensor in run.optimizer.state.get(parameter, {}).items()}
+    return found
+
+
+def put(run: Run, found: dict[str, Tensor]) -> None:
+    """The opposite of `tensors`."""
+    kinds: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in found.items():
+        kind, name = name.split("/", 1)
+        kinds.setdefault(kind, {})[name] = tensor
+    checkpoint.fill(run.method, kinds.pop("method"), run.out)
+    if run.ema is not None:
+        checkpoint.fill(run.ema.module, kinds.pop("ema"), run.out)
+    parameters = dict(run.method.named_parameters())
+    for kind, named in kinds.items():
+        for name, tensor in named.items():
+            device = "cpu" if kind == "step" else parameters[name].device      # AdamW counts on the CPU
+            run.optimizer.state[parameters[name]][kind] = tensor.to(device)
+
+
+def merged(run: Run) -> dict[str, list]:
+    """The open sums of all processes."""
+    total: dict[str, list] = {}
+    for one in gather_object([run.progress.open]):
+        for name, (value, times) in one.items():
+            before = total.get(name, [0.0, 0])
+            total[name] = [before[0] + value, before[1] + times]
+    return total
+
+
+def row(run: Run, sums: dict[str, list]) -> dict:
+    """The next row of the history: the mean of each loss over the steps, and processes, in which it occurred."""
+    progress = run.progress
+    before = progress.rows[-1] if progress.rows else {"step": 0, "seconds": 0.0}
+    images = (progress.step - before["step"]) * run.recipe.batch * run.accelerator.num_processes
+    return {"step": progress.step, "epoch": progress.step / run.batches.per_epoch,
+            "lr": run.optimizer.param_groups[0]["lr"], "seconds": progress.seconds,
+            "images_per_s": images / (progress.seconds - before["seconds"]),
+            **{name: value / times for name, (value, times) in sums.items()}}
+
+
+def history(run: Run) -> pd.DataFrame:
+    """The rows so far, a begun one included; columns: the run's, the losses by name, the evaluations."""
+    progress = run.progress
+    frame = pd.DataFrame(progress.rows + ([row(run, progress.open)] if progress.open else []))
+    first, last = ["step", "epoch", "lr", "seconds", "images_per_s", "loss"], ["val_top1", "val_top1_ema"]
+    terms = sorted(set(frame.columns) - {*first, *last})
+    return frame[[name for name in [*first, *terms, *last] if name in frame.columns]]

@@ -1,0 +1,226 @@
+"""The loop: what `method.losses` yields is backpropagated, the rest is the recipe's.
+
+A run that stopped anywhere goes on to the same weights as one that did not, and two processes equal one with
+twice the batch.
+"""
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from vitlab.recipe import Recipe
+from vitlab.train import folder
+from vitlab.train.batches import DRAWS, Shares, own_randomness, seed_all
+from vitlab.train.run import Run, check, mixer, prepare, trained
+
+ROWS = 50                                               # of a history, unless the recipe says otherwise
+
+
+def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Module | None = None,
+        out: str | Path | None = None, resume: bool = True) -> pd.DataFrame:
+    """Train a method in place, on the device that accelerate finds; it comes back in evaluation mode.
+
+    train, val: ImageSets. Returns a row per log interval: step, epoch, lr, seconds, images_per_s, loss and its terms;
+    where an epoch ends also val_top1 (percent, dense point) and, with `recipe.ema`, val_top1_ema. The method keeps
+    the raw weights, which `best` goes by; the averaged ones are out/ema.safetensors.
+    out: a folder written at every epoch (see vitlab.train.folder). With `resume` the run in it goes on where it
+    stopped, and a finished one is only read. Ctrl-C ends the step, keeps it, and returns the history so far; what
+    happened is in `.attrs["note"]`. The same call in several processes (torchrun, accelerate's notebook_launcher)
+    shares every step among them. Raises ValueError for data, recipe or folder that do not go together,
+    FloatingPointError for a loss that is not finite, OSError where the folder cannot be written.
+    """
+    accelerator = Accelerator(mixed_precision="no")     # bf16 is set in `passes`: accelerate fixes its own for good
+    check(method, train, val, recipe, accelerator.num_processes)
+    with own_randomness(accelerator.device), ctrl_c(accelerator.num_processes) as asked:
+        run = prepare(accelerator, method, train, recipe, out)
+        if run.out is not None:
+            folder.begin(run, resume)
+        start = run.progress.step
+        if start < run.total:
+            advance(run, val, teacher, asked)
+    method.eval()
+    frame = folder.history(run)
+    frame.attrs["note"] = note(run, start)
+    return frame
+
+
+def advance(run: Run, val, teacher: nn.Module | None, asked: list) -> None:
+    """Step after step to the end, or to the end of the step in which Ctrl-C was pressed."""
+    progress, recipe, device = run.progress, run.recipe, run.accelerator.device
+    loader = DataLoader(run.batches, batch_size=None, sampler=range(progress.step, run.total),
+                        num_workers=recipe.workers, pin_memory=device.type == "cuda")
+    mix, every = mixer(recipe, run.method.made["num_classes"]), recipe.log_every or max(1, run.total // ROWS)
+    for parameter in trained(run.method):
+        parameter.grad = torch.zeros_like(parameter)    # zero, not None, where a drawn sub-net has no part
+    if teacher is not None:
+        teacher.to(device).eval()
+    run.method.train()
+    with bar(run) as shown:
+        clock = perf_counter()
+        for images, labels in loader:
+            images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+            loss, stop = update(run, mix, images, labels, teacher, asked)
+            progress.seconds += perf_counter() - clock
+            ended = progress.step % run.batches.per_epoch == 0 or progress.step == run.total
+            if ended or progress.step % every == 0:
+                progress.rows.append(folder.row(run, folder.merged(run)))
+                progress.open = {}
+            if ended:
+                improved = evaluate(run, val)
+            if ended or stop:
+                folder.keep(run, improved=ended and improved)
+            shown.set_postfix(caption(run, loss), refresh=False)
+            shown.update()
+            if stop:
+                break
+            clock = perf_counter()
+    run.optimizer.zero_grad()
+
+
+def update(run: Run, mix: Callable, images: Tensor, labels: Tensor, teacher: nn.Module | None,
+           asked: list) -> tuple[float, bool]:
+    """One step on this process's images [B, 3, S, S]: the mean loss of all processes, and whether any is to stop."""
+    accelerator, method, recipe, progress = run.accelerator, run.method, run.recipe, run.progress
+    run.scheduler.step_update(progress.step)
+    seed_all(recipe.seed, DRAWS, progress.step, 0 if recipe.same_draw else accelerator.process_index)
+    images, labels = mix(images, labels)
+    terms: list[tuple[str, Tensor]] = []
+    for part in passes(method.losses(images, labels, teacher), accelerator.device, recipe.precision):
+        accelerator.backward(sum(part.values()))        # gradients accumulate; only one graph is alive
+        terms += part.items()
+    names, values = [name for name, _ in terms], torch.stack([term.detach().float() for _, term in terms]).tolist()
+    loss, stop = average(accelerator, method, [math.fsum(values), float(bool(asked))])
+    norm = accelerator.clip_grad_norm_(trained(method), recipe.clip or math.inf)
+    if not math.isfinite(loss + norm.item()):           # the same in every process
+        raise FloatingPointError(broken(run, names, values))
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=False)
+    progress.step += 1
+    if run.ema is not None:
+        run.ema.update(method, progress.step)
+    for name, value in zip(["loss", *names], [math.fsum(values), *values], strict=True):
+        total, times = progress.open.get(name, (0.0, 0))
+        progress.open[name] = [total + value, times + 1]
+    return loss, stop > 0
+
+
+def passes(parts: Iterator[dict[str, Tensor]], device: torch.device, precision: str) -> Iterator[dict[str, Tensor]]:
+    """Each pass of `losses` under autocast; the caller's backward stays outside it, as torch wants."""
+    while True:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            part = next(parts, None)
+        if part is None:
+            return
+        yield part
+
+
+def average(accelerator: Accelerator, method: nn.Module, numbers: list[float]) -> list[float]:
+    """Mean over processes, in one message, of gradients and running statistics (in place) and of some numbers."""
+    if accelerator.num_processes == 1:
+        return numbers
+    shared = [p.grad for p in trained(method)] + [b for b in method.buffers() if b.is_floating_point()]
+    shared.append(torch.tensor(numbers, device=accelerator.device))
+    mean = accelerator.reduce(torch.cat([tensor.flatten() for tensor in shared]), "mean")
+    for tensor, value in zip(shared, mean.split([tensor.numel() for tensor in shared]), strict=True):
+        tensor.copy_(value.view_as(tensor))
+    return shared[-1].tolist()
+
+
+def evaluate(run: Run, val) -> bool:
+    """Note the accuracies in the last row; is this the best so far?"""
+    if val is None:
+        return False
+    scores = {"val_top1": top1(run, run.method, val)}
+    if run.ema is not None:
+        scores["val_top1_ema"] = top1(run, run.ema.module, val)
+    run.progress.rows[-1] |= scores
+    improved = scores["val_top1"] > run.progress.best
+    run.progress.best = max(run.progress.best, scores["val_top1"])
+    return improved
+
+
+@torch.no_grad()
+def top1(run: Run, method: nn.Module, data) -> float:
+    """Percent right at the dense point; every image is looked at once, by one of the processes."""
+    accelerator, device, shares = run.accelerator, run.accelerator.device, Shares(data, run.recipe.batch)
+    mine = range(accelerator.process_index, len(shares), accelerator.num_processes)
+    right = torch.zeros((), dtype=torch.long, device=device)
+    training = method.training
+    method.eval()
+    for images, labels in DataLoader(shares, batch_size=None, sampler=mine, num_workers=run.recipe.workers):
+        with torch.autocast(device.type, torch.bfloat16, enabled=run.recipe.precision == "bf16"):
+            right += (method(images.to(device)).argmax(1) == labels.to(device)).sum()
+    method.train(training)
+    return 100 * accelerator.reduce(right, "sum").item() / len(data)
+
+
+@contextmanager
+def ctrl_c(processes: int) -> Iterator[list]:
+    """A list that Ctrl-C makes true, so that a step ends before anything stops; a second Ctrl-C stops at once.
+
+    With several processes only the first counts: a launcher hands the terminal's signal on a second time.
+    """
+    asked: list[bool] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked                                     # signals reach the main thread only
+        return
+
+    def ask(number, frame):
+        if asked and processes == 1:
+            raise KeyboardInterrupt
+        asked.append(True)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+
+
+def bar(run: Run) -> tqdm:
+    """A progress bar over steps, in the main process; TQDM_DISABLE=1 in the environment hides it."""
+    if not run.accelerator.is_main_process:
+        return tqdm(disable=True)
+    made = run.method.made
+    return tqdm(total=run.total, initial=run.progress.step, desc=f"{made['method']} {made['backbone']}", unit="step")
+
+
+def caption(run: Run, loss: float) -> dict[str, str]:
+    """What stands beside the bar: this step's loss, and the last accuracy."""
+    scores = [row["val_top1"] for row in run.progress.rows if "val_top1" in row]
+    return {"loss": f"{loss:.3f}"} | ({"val_top1": f"{scores[-1]:.1f} %"} if scores else {})
+
+
+def note(run: Run, start: int) -> str:
+    """What a call of fit did, in one sentence."""
+    step = run.progress.step
+    if start == run.total:
+        return f"finished before: weights and history come from {run.out}"
+    began = f"went on from step {start}, " if start else ""
+    where = "in memory only, as no folder was given" if run.out is None else f"kept in {run.out}"
+    if step == run.total:
+        return f"{began}finished all {step} steps, {where}"
+    again = "" if run.out is None else "; the same call goes on from there"
+    return f"{began}stopped by Ctrl-C after step {step} of {run.total}, {where}{again}"
+
+
+def broken(run: Run, names: list[str], values: list[float]) -> str:
+    """The sentence for a step whose loss or gradient is not finite, in whichever process."""
+    here = [f"loss {name} became {value}" for name, value in zip(names, values, strict=True)
+            if not math.isfinite(value)]
+    bad = (gather_object(here) or ["the gradient became infinite or NaN"])[0]
+    per_epoch = run.batches.per_epoch
+    kept = [row["step"] for row in run.progress.rows if row["step"] % per_epoch == 0]
+    where = f"; the checkpoint of step {kept[-1]} in {run.out} is kept" if run.out is not None and kept else ""
+    return f"{bad} at step {run.progress.step + 1}: lower lr, set clip, or use precision=\"fp32\"{where}"

@@ -1,0 +1,114 @@
+"""What a training run is made of: the recipe turned into optimiser, schedule and average by timm's factories."""
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from timm.data.mixup import Mixup, mixup_target
+from timm.optim import create_optimizer_v2, param_groups_weight_decay
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vitlab.recipe import Recipe
+from vitlab.train.batches import Batches
+
+POSITIONS = ("pos", "pos[._]*", "*.pos", "*.pos[._]*")  # position tables, whatever a method calls them exactly
+FIRST_LR = 1e-6                                         # where warm-up begins (DeiT)
+
+
+@dataclass
+class Progress:
+    """How far a run is: all of it that is no tensor."""
+
+    step: int = 0
+    seconds: float = 0.0                                # of training, without evaluating and writing
+    best: float = -1.0                                  # highest val_top1
+    rows: list[dict] = field(default_factory=list)      # the history
+    open: dict[str, list] = field(default_factory=dict)     # loss -> [sum, times] since the last row
+
+
+@dataclass
+class Run:
+    """One training run, as one process sees it."""
+
+    accelerator: Accelerator
+    method: nn.Module
+    data: object                                        # the training ImageSet
+    recipe: Recipe
+    batches: Batches
+    total: int                                          # steps
+    optimizer: Optimizer
+    scheduler: CosineLRScheduler
+    ema: ModelEmaV3 | None
+    out: Path | None
+    facts: dict = field(default_factory=dict)           # what makes it this run: filled where there is a folder
+    progress: Progress = field(default_factory=Progress)
+
+
+def prepare(accelerator: Accelerator, method: nn.Module, data, recipe: Recipe, out: str | Path | None) -> Run:
+    """The method on its device, alike in every process, with all that trains it."""
+    method.to(accelerator.device)
+    if accelerator.num_processes > 1:
+        for tensor in method.state_dict().values():
+            tensor.copy_(broadcast(tensor))
+    batches = Batches(data, recipe, accelerator.process_index, accelerator.num_processes)
+    total = recipe.steps or recipe.epochs * batches.per_epoch
+    optimizer = create_optimizer_v2(parameter_groups(method, recipe), "adamw", lr=recipe.lr,
+                                    betas=recipe.betas, weight_decay=recipe.weight_decay)
+    warmup = min(int(recipe.warmup * total), total - 1)
+    scheduler = CosineLRScheduler(optimizer, total - warmup, lr_min=recipe.min_lr, warmup_t=warmup,
+                                  warmup_lr_init=min(FIRST_LR, recipe.lr), warmup_prefix=True, t_in_epochs=False)
+    ema = None if recipe.ema is None else ModelEmaV3(method, recipe.ema, use_warmup=True)
+    return Run(accelerator, method, data, recipe, batches, total, optimizer, scheduler, ema,
+               None if out is None else Path(out))
+
+
+def parameter_groups(method: nn.Module, recipe: Recipe) -> list[dict]:
+    """Groups for AdamW: decayed or not, and at `lr` or, under `vit.`, at `lr_backbone`."""
+    still = {*POSITIONS, *getattr(method, "no_weight_decay", set)(),
+             *(f"vit.{name}" for name in method.vit.no_weight_decay())}
+    groups = param_groups_weight_decay(method, recipe.weight_decay, no_weight_decay_list=still)
+    if recipe.lr_backbone is None:
+        return groups
+    backbone = {id(p) for name, p in method.named_parameters() if name.startswith("vit.")}
+    scales = ((False, 1.0), (True, recipe.lr_backbone / recipe.lr))
+    split = [{**group, "params": [p for p in group["params"] if (id(p) in backbone) == inside], "lr_scale": scale}
+             for inside, scale in scales for group in groups]
+    return [group for group in split if group["params"]]
+
+
+def mixer(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """What happens to images [B, 3, S, S] and labels [B] on the device: labels [B, K] where anything is mixed."""
+    if recipe.mixup or recipe.cutmix:
+        return Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.label_smoothing, num_classes=classes)
+    if recipe.label_smoothing:
+        return lambda images, labels: (images, mixup_target(labels, classes, smoothing=recipe.label_smoothing))
+    return lambda images, labels: (images, labels)
+
+
+def trained(method: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are not frozen."""
+    return [parameter for parameter in method.parameters() if parameter.requires_grad]
+
+
+def check(method: nn.Module, train, val, recipe: Recipe, processes: int) -> None:
+    """Fail at the door: one sentence for whatever of method, data and recipe does not go together."""
+    if not hasattr(method, "made"):
+        raise ValueError(f"this {type(method).__name__} does not say how it was made; make it with vitlab.create")
+    size, classes = method.made["image_size"], method.made["num_classes"]
+    for data in (train,) if val is None else (train, val):
+        if len(data) == 0:
+            raise ValueError(f"{data.name} holds no image; give a set with at least one")
+        if data.image_size != size:
+            raise ValueError(f"{data.name} has pictures of {data.image_size} pixels but the method takes {size}; "
+                             f"load the data with image_size={size}")
+        low, high = int(data.labels.min()), int(data.labels.max())
+        if low < 0 or high >= classes:
+            raise ValueError(f"{data.name} has labels from {low} to {high} but the method knows 0 to {classes - 1}; "
+                             f"create it with num_classes={max(high + 1, len(data.classes))}")
+    if recipe.batch * processes > len(train):
+        raise ValueError(f"a step takes {recipe.batch * processes} images but {train.name} holds {len(train)}; "
+                         "lower batch")

@@ -1,0 +1,63 @@
+"""`explore`: the door to the panel, and the list that lets a notebook cell run again without leaving anything behind."""
+import hashlib
+
+from pandas import DataFrame
+from torch import nn
+
+from vitlab.backbones import image_size
+from vitlab.measure.speed import PRECISIONS
+from vitlab.widgets.engine import devices
+from vitlab.widgets.panel import Panel
+
+LIVE: dict[str, Panel] = {}                 # the panel of each notebook cell, closed when the cell runs again
+
+
+def explore(methods: nn.Module | dict[str, nn.Module], images, *, sweep: DataFrame | None = None, device: str = "cpu",
+            precision: str = "fp32", batch: int = 32, name: str | None = None) -> Panel:
+    """A live panel over one method, or over several by name, and an image set; show it as the last expression of a cell.
+
+    sweep: rows of `vitlab.sweep` (with the papers', if you like) for the trade-off picture. name: panels of one name replace
+    each other (None: the notebook cell's own, so running a cell again leaves nothing behind). The panel works on copies.
+    Raises ValueError, in one sentence, where methods and images do not go together.
+    """
+    methods = dict(methods) if isinstance(methods, dict) else {title(methods): methods}
+    if not methods:
+        raise ValueError("there is nothing to explore; give a method, or a dict of methods by name")
+    for label, method in methods.items():
+        if not hasattr(method, "points") or not hasattr(method, "Point"):
+            raise ValueError(f"{label} is a {type(method).__name__}, not a method with operating points; make one with vitlab.create")
+        if (size := image_size(method.vit)) != images.image_size:
+            raise ValueError(f"{label} takes {size}-pixel pictures but {images.name} has {images.image_size}; "
+                             f"load the images with image_size={size}")
+    if device not in devices():
+        raise ValueError(f"there is no device {device!r} here; choose from {', '.join(devices())}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    if not isinstance(batch, int) or batch < 1:
+        raise ValueError(f"batch must be a whole number of images, at least 1, not {batch!r}")
+    key = name or cell()
+    if key in LIVE:
+        LIVE.pop(key).close()
+    panel = Panel(methods, images, sweep=sweep, device=device, precision=precision, batch=batch)
+    if key:
+        LIVE[key] = panel
+    return panel
+
+
+def title(method: nn.Module) -> str:
+    """A method's name in the model list."""
+    return " · ".join(filter(None, (type(method).__name__, getattr(method, "made", {}).get("backbone"))))
+
+
+def cell() -> str | None:
+    """A key for the notebook cell that is running: its id, or else its text; None outside notebooks."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return None
+    shell = get_ipython()
+    if not hasattr(shell, "get_parent"):
+        return None
+    request = shell.get_parent()
+    code = request.get("content", {}).get("code", "")
+    return request.get("metadata", {}).get("cellId") or hashlib.sha1(code.encode()).hexdigest()

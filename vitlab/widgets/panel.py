@@ -1,0 +1,232 @@
+"""The panel: controls on one side, answers on the other, and a worker between them that only ever does the newest thing asked."""
+import threading
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any
+
+import ipywidgets as W
+import torch
+from pandas import DataFrame
+from torch import nn
+
+from vitlab.data.picture import opened, squared
+from vitlab.widgets import text
+from vitlab.widgets.controls import Controls, choose, point_of
+from vitlab.widgets.engine import Ask, Engine, Look, Subject, Timing, fits_not
+from vitlab.widgets.view import View
+from vitlab.widgets.worker import LatestWorker, Turn
+
+DEBOUNCE = 0.12                             # seconds the controls must rest before speed is measured
+
+
+class Panel:
+    """A live panel, made by `vitlab.explore`; show it as the last expression of a cell.
+
+    result: what is shown, as a dict (model, point, image, prediction, confidence, right, tokens, patches, gmacs, images_per_s,
+    speed_up, promise, paper, batch, runs, device, precision); last_error: the sentence in red, or None.
+    """
+
+    def __init__(self, methods: dict[str, nn.Module], images, *, sweep: DataFrame | None = None, device: str = "cpu",
+                 precision: str = "fp32", batch: int = 32):
+        self.images, self.engine = images, Engine(methods, images, sweep)
+        self.controls, self.view = Controls(self.engine.methods, len(images), device, precision, batch), View(sweep)
+        self.subject: Subject | None = None                                # an uploaded picture, while it is looked at
+        self.result: dict[str, Any] = {}
+        self.last_error: str | None = None
+        self.seen: tuple[Ask, Look] | None = None                          # what the pictures show
+        self.timed: tuple | None = None                                    # what the speed belongs to
+        self.writer: int | None = None                                     # the thread whose changes to controls are no requests
+        self.root = W.VBox([W.HTML(text.STYLE, layout=W.Layout(display="none")), self.controls.row, self.controls.knobs,
+                            self.view.root, self.view.sentences]).add_class("vl-panel")
+        self.listen()
+        self.worker = LatestWorker(self.work, self.fail)
+        self.submit()
+
+    def _repr_mimebundle_(self, **kwargs) -> dict[str, Any]:
+        """How a notebook shows the panel."""
+        return {**self.root._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        return f"explore({', '.join(self.engine.methods)} on {self.images.name})"
+
+    # What a person, or a notebook that runs as a test, does
+
+    def set(self, **values) -> "Panel":
+        """Move controls from code: panel.set(length=8, keep=0.5, image=3). Returns the panel, so that .wait() can follow.
+
+        Names: model, image (a position in the set, or any picture), device, precision, batch, layer, and the model's knobs.
+        Raises ValueError for a name or a value that the controls do not have.
+        """
+        with self.silently():
+            if "model" in values:
+                choose(self.controls.model, "model", values.pop("model"))
+                self.controls.show_knobs()
+            known = self.controls.named()
+            for name, value in values.items():
+                if name == "image" and not isinstance(value, int):
+                    self.subject = self.prepared(value, "your picture")
+                    continue
+                if name not in known:
+                    raise ValueError(f"the panel has no {name!r}; it has model, {', '.join(known)}")
+                choose(known[name], name, value)
+                self.subject = None if name == "image" else self.subject
+        self.submit()
+        return self
+
+    def wait(self, timeout: float = 60.0) -> bool:
+        """Wait until everything asked for is shown; False after an error, or when it takes longer than `timeout` seconds."""
+        return self.worker.wait(timeout) and self.last_error is None
+
+    def close(self) -> None:
+        """Stop measuring and take the panel off the page; no thread and no widget of it stays behind."""
+        self.worker.close()
+        for widget in (self.root, *self.controls.all_sliders()):
+            for part in everything(widget):
+                part.close()
+
+    # Requests, in whichever thread the notebook calls us
+
+    def listen(self) -> None:
+        """Connect the controls."""
+        for control in self.controls.watched():
+            control.observe(self.guarded(self.changed), "value")
+        self.controls.upload.observe(self.guarded(self.uploaded), "value")
+        self.controls.back.on_click(self.guarded(lambda _: self.step(-1)))
+        self.controls.next.on_click(self.guarded(lambda _: self.step(1)))
+        self.controls.again.on_click(self.guarded(lambda _: self.measure_again()))
+
+    def guarded(self, callback):
+        """The callback with its errors shown in the panel; the notebook would hide them in a log."""
+        def run(change):
+            if self.writer == threading.get_ident():
+                return
+            try:
+                callback(change)
+            except Exception as error:
+                self.fail(error)
+        return run
+
+    @contextmanager
+    def silently(self):
+        """Changes that this thread makes to controls meanwhile are no requests."""
+        before, self.writer = self.writer, threading.get_ident()
+        try:
+            yield
+        finally:
+            self.writer = before
+
+    def changed(self, change: dict) -> None:
+        if change["owner"] is self.controls.model:
+            self.controls.show_knobs()
+        if change["owner"] is self.controls.image:
+            self.subject = None
+        self.submit()
+
+    def step(self, by: int) -> None:
+        """The next or the previous image, round and round."""
+        self.set(image=(self.controls.image.value + by) % len(self.images))
+
+    def measure_again(self) -> None:
+        self.timed = None
+        self.submit()
+
+    def uploaded(self, change: dict) -> None:
+        if files := change["new"]:
+            with self.silently():
+                self.controls.upload.value = ()                            # so that the same file can be chosen again
+            self.subject = self.prepared(bytes(files[0]["content"]), files[0]["name"])
+            self.submit()
+
+    def prepared(self, picture: Any, name: str) -> Subject:
+        """Any picture as the nets want it; ValueError says in one sentence why not."""
+        pixels = squared(opened(picture), self.images.image_size).numpy()
+        return Subject(name, pixels, self.images.prepare(pixels)[None])
+
+    def submit(self) -> None:
+        """Ask for what the controls say."""
+        c, model = self.controls, self.controls.model.value
+        point = point_of(self.engine.methods[model], c.sliders[model])
+        self.worker.submit(Ask(model, point, c.image.value if self.subject is None else self.subject, c.device.value,
+                               c.precision.value, c.batch.value, c.layer.value - 1 if c.layer.value < c.layer.max else -1))
+
+    def fail(self, error: Exception) -> None:
+        """One red sentence instead of a traceback."""
+        self.last_error = text.sentence(error)
+        self.view.show_note(self.last_error, wrong=True)
+
+    # Answers, in the worker's thread
+
+    def work(self, ask: Ask, turn: Turn) -> None:
+        """Look, explain, then measure; give up as soon as something newer is asked."""
+        self.last_error, asked = None, replace(ask, layer=0, batch=0)
+        fresh = self.seen is None or self.seen[0] != asked
+        look = self.engine.look(ask) if fresh else self.seen[1]
+        if turn.stale():
+            return
+        self.show_look(ask, look)
+        if fresh:
+            self.seen, heat = None, self.engine.relevance(ask, look)
+            if turn.stale():
+                return
+            self.view.show_relevance(look, heat)
+            self.seen = asked, look
+        self.view.show_note(None)
+        if self.timed == speed_of(ask):
+            return
+        self.view.speed.add_class("vl-old")
+        if not turn.settle(DEBOUNCE):
+            self.measure(ask, look, turn)
+
+    def measure(self, ask: Ask, look: Look, turn: Turn) -> None:
+        """Measure and show; a batch that does not fit is halved until it does."""
+        try:
+            timing = self.engine.timing(ask, turn.stale, lambda first: self.show_speed(ask, first))
+        except Exception as error:
+            if not fits_not(error) or ask.batch == 1:
+                raise
+            self.engine.forget(ask.device)
+            half = replace(ask, batch=ask.batch // 2)
+            with self.silently():
+                self.controls.offer(half.batch)
+            self.view.show_note(f"batch {ask.batch} does not fit into the memory of {ask.device}; going on with {half.batch}")
+            return self.measure(half, look, turn)
+        if timing is None or turn.stale():
+            return None
+        self.timed = speed_of(ask)
+        self.show_speed(ask, timing)
+        return self.view.remember(ask, look, timing, self.engine.hue(ask.model))
+
+    def show_look(self, ask: Ask, look: Look) -> None:
+        """Answer and pictures; a layer slider that stands at the end stays there when the number of layers changes."""
+        with self.silently():
+            self.controls.layer.max = len(look.layers)
+            if ask.layer < 0:
+                self.controls.layer.value = len(look.layers)
+        label, known = look.subject.label, self.engine.accuracy(ask)
+        speed = ("images_per_s", "speed_up", "promise", "paper", "runs")
+        self.result = {
+            "model": ask.model, "point": ask.point, "image": look.subject.name, "prediction": self.engine.named(ask.model, look.prediction),
+            "confidence": look.confidence, "right": None if label is None else label == look.prediction, "tokens": look.tokens,
+            "patches": look.layers[-1].fed.shape[1], "gmacs": look.gmacs, "device": ask.device, "precision": ask.precision,
+            "batch": ask.batch, **{key: self.result.get(key) if self.timed == speed_of(ask) else None for key in speed}}
+        self.view.show_answer(look, lambda k: self.engine.named(ask.model, k))
+        self.view.show_layer(look, min(ask.layer, len(look.layers) - 1))
+        if known:
+            self.view.show_place(*known)
+
+    def show_speed(self, ask: Ask, timing: Timing) -> None:
+        """The sentence about speed, and the same in `result`."""
+        paper = self.engine.papers[ask.model].get(ask.point)
+        self.result = {**self.result, **asdict(timing), "paper": paper and paper[0]}
+        self.view.show_speed(text.speed(timing, ask, paper, self.engine.versus(ask.model)))
+
+
+def speed_of(ask: Ask) -> tuple:
+    """The part of a request that its speed depends on."""
+    return ask.model, ask.point, ask.device, ask.precision, ask.batch
+
+
+def everything(widget: W.Widget) -> list[W.Widget]:
+    """A widget, all that hangs below it, and their layouts and styles."""
+    below = [part for child in getattr(widget, "children", ()) for part in everything(child)]
+    return [widget, *below, *(part for name in ("layout", "style") if isinstance(part := getattr(widget, name, None), W.Widget))]
