@@ -1,8 +1,8 @@
 """What a short run shows: SuperViT on the small net and the easy `shapes`.  python benchmarks/supervit_small.py [seed ...]
 
 For every seed (of initialisation, order and pictures): the super-net; the plain ViT, also evaluated where it was not trained;
-and every sub-net trained alone (SuperViT's Table 3), once with as many passes as it got inside the super-net and once with as
-many steps as the whole super-net. Finished runs are kept under runs/ and read again, an interrupted one goes on.
+and every sub-net trained alone (SuperViT's Table 3) with as many passes as it got inside the super-net, the extreme ones also with
+as many passes as the super-net made steps. Finished runs are kept under runs/ and read again, an interrupted one goes on.
 Writes data/results/supervit_small_points.csv and supervit_small_claims.csv once all seeds asked for are done.
 """
 import sys
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from finish import finish
 
 import vitlab
 from vitlab.measure import focus, write
@@ -22,6 +23,7 @@ STEPS = 1300
 RECIPE = vitlab.Recipe(steps=STEPS, batch=32, lr=2e-3, weight_decay=0.05, betas=(0.9, 0.99), warmup=0.05, clip=1.0)
 KNOBS = {"num_classes": 10, "drop_blocks": (1, 2, 3)}
 LENGTHS, RATES = (4, 5, 6, 7), (0.5, 0.7, 1.0)
+EXTREMES = (Point(4, 0.5), Point(4, 1.0), Point(7, 0.5), Point(7, 1.0))
 
 
 def passes(length: int, keep: float) -> float:
@@ -34,8 +36,13 @@ def train(seed: int, name: str, steps: int, lengths=LENGTHS, rates=RATES) -> tor
     torch.manual_seed(seed)
     net = vitlab.create("supervit", "micro_patch8", lengths=lengths, rates=rates, **KNOBS)
     recipe = replace(RECIPE, steps=steps, seed=seed)
-    vitlab.fit(net, vitlab.data.shapes("train", seed=seed), recipe, out=RUNS / str(seed) / name)
+    finish(net, vitlab.data.shapes("train", seed=seed), recipe, RUNS / str(seed) / name)
     return net
+
+
+def alone(seed: int, point: Point, steps: int) -> torch.nn.Module:
+    """One sub-net trained by itself."""
+    return train(seed, f"{point.length}-{point.keep:g}-{steps}", steps, (point.length,), (point.keep,))
 
 
 def study(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -49,13 +56,13 @@ def study(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     net = train(seed, "super", STEPS)
     rows = [row("super", net, p, STEPS) for p in points]
-    plain = train(seed, "plain", STEPS, (7,), (1.0,))
+    plain = alone(seed, Point(7, 1.0), STEPS)
     everywhere = vitlab.SuperViT(plain.vit, LENGTHS, RATES, KNOBS["drop_blocks"])      # positions resampled to every length
     rows += [row("plain", everywhere, p, STEPS) for p in points]
     for p in points:
-        for training, steps in (("alone, equal passes", round(STEPS * passes(p.length, p.keep))), ("alone, equal steps", STEPS)):
-            alone = train(seed, f"{p.length}-{p.keep:g}-{steps}", steps, (p.length,), (p.keep,))
-            rows.append(row(training, alone, p, steps))
+        steps = round(STEPS * passes(p.length, p.keep))
+        rows.append(row("alone, equal passes", alone(seed, p, steps), p, steps))
+    rows += [row("alone, equal steps", alone(seed, p, STEPS), p, STEPS) for p in EXTREMES]
     return pd.DataFrame(rows), pd.DataFrame(claims(net, test)).assign(seed=seed)
 
 

@@ -1,4 +1,4 @@
-"""`shapes`: pictures made by this file, of ten shapes whose number, size and contrast a difficulty dial sets.
+"""`shapes`: pictures made by this file, of ten shapes whose number and size a difficulty dial sets.
 
 One rule at every difficulty: **the answer is the shape seen most often**. An easy picture holds one bright
 shape, a hard one a crowd in which the answer leads by a single object: its evidence lies on many tokens. All

@@ -1,0 +1,64 @@
+"""Run notebooks and store their outputs, ready to be read on the web:  python notebooks/refresh.py [02_supervit_training ...]
+
+Plotly figures are stored as PNG, because web viewers show no plotly (needs a Chrome for kaleido). The explorer's cells, tagged
+`live`, are stored without output: a widget is dead without its kernel. Cell ids and metadata are made regular, so that a
+refresh changes only what a run changed. A notebook is written only if it ran to its end without an error.
+"""
+import base64
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+import plotly.io
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+PLOTLY = "application/vnd.plotly.v1+json"
+SCALE = 1.5             # pixels of the PNG per pixel of the figure
+
+
+def refresh(path: Path) -> None:
+    """Execute one notebook in its own folder and rewrite it."""
+    book = nbformat.read(path, 4)
+    for number, cell in enumerate(book.cells, 1):
+        cell["id"] = f"c{number:02d}"
+        cell.metadata = nbformat.from_dict({"tags": sorted(cell.metadata.get("tags", []))} if cell.metadata.get("tags") else {})
+    book.metadata = nbformat.from_dict({
+        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"}})
+    NotebookClient(book, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(HERE)}},
+                   store_widget_state=False, record_timing=False).execute()
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            tidy(cell)
+    book.metadata = nbformat.from_dict({k: v for k, v in book.metadata.items() if k != "widgets"})
+    book.metadata["language_info"] = {"name": "python"}
+    draft = path.with_suffix(".part")
+    nbformat.write(book, draft)
+    os.replace(draft, path)
+
+
+def tidy(cell) -> None:
+    """Keep what a reader can see and nbval can compare."""
+    if "live" in cell.metadata.get("tags", []):
+        cell.outputs, cell.execution_count = [], None
+        return
+    for output in cell.outputs:
+        if PLOTLY in output.get("data", {}):
+            figure = plotly.io.from_json(plotly.io.json.to_json_plotly(output.data.pop(PLOTLY)))
+            figure.update_layout(paper_bgcolor="white", plot_bgcolor="white")
+            output.data["image/png"] = base64.b64encode(figure.to_image("png", scale=SCALE)).decode()
+            output.data.pop("text/html", None)
+
+
+def main(*names: str) -> None:
+    os.environ["TQDM_DISABLE"] = "1"
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    for path in sorted(HERE.glob("*.ipynb")):
+        if not names or path.stem in names:
+            refresh(path)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

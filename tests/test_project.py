@@ -1,0 +1,127 @@
+"""The house itself: who imports whom, what is listed once, and notebooks that can be read on the web."""
+import ast
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods knows a method by name
+    "block": set(), "tokens": set(), "losses": set(), "recipe": set(), "data": set(), "checkpoint": set(),
+    "trace": {"block", "tokens"},
+    "backbones": set(),
+    "method": {"backbones", "block", "losses", "trace"},
+    "methods": {"backbones", "block", "tokens", "losses", "recipe", "trace", "method", "checkpoint"},
+    "train": {"recipe", "checkpoint"},
+    "measure": {"trace"},
+    "attribution": {"trace"},
+    "plots": {"trace"},
+    "widgets": {"plots", "measure", "attribution", "trace", "data", "backbones"},
+}
+HEAVY = {"plotly", "ipywidgets", "captum", "fvcore", "datasets", "kaleido", "anywidget", "matplotlib"}
+FREE_OF_HEAVY = set(ROOM_MAY_IMPORT) - {"plots", "widgets"}     # at import; inside functions it is allowed
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def imports(path: Path, top_only: bool = False):
+    tree = ast.parse(path.read_text())
+    for node in tree.body if top_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module if node.module != "vitlab" else f"vitlab.{node.names[0].name}"
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT / "vitlab").parts[0].removesuffix(".py")
+
+
+SOURCES = sorted(p for p in (ROOT / "vitlab").rglob("*.py") if p != ROOT / "vitlab" / "__init__.py")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_data_flows_one_way(path):
+    room = room_of(path)
+    seen = {name.split(".")[1] for name in imports(path) if name.startswith("vitlab.")}
+    assert seen <= ROOM_MAY_IMPORT[room] | {room}
+    if room in FREE_OF_HEAVY:
+        assert not {name.split(".")[0] for name in imports(path, top_only=True)} & HEAVY
+
+
+def test_no_method_imports_another():
+    for path in (ROOT / "vitlab" / "methods").glob("[a-z]*.py"):
+        assert not [name for name in imports(path) if name.startswith("vitlab.methods.")]
+
+
+def test_dependencies_are_listed_once_each_with_a_reason():
+    lines = (ROOT / "pyproject.toml").read_text().splitlines()
+    listed = [line for line in lines if re.match(r'\s+"[a-z.]+[><=]', line)]
+    assert len(listed) == len(PYPROJECT["project"]["dependencies"]) + len(PYPROJECT["project"]["optional-dependencies"]["test"])
+    assert all(len(line.split("#", 1)[-1].strip()) > 10 and "#" in line for line in listed)
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
+    names = [d for d in conda["dependencies"] if isinstance(d, str)]
+    assert sorted(re.split(r"[><=]", n)[0] for n in names) == ["pip", "python"]
+    assert f"python{PYPROJECT['project']['requires-python']}" in names
+    assert conda["dependencies"][-1] == {"pip": ["-e .[test]"]}
+    assert conda["name"] == PYPROJECT["project"]["name"]
+
+
+def test_every_package_that_is_imported_is_listed():
+    listed = {re.split(r"[><=]", d)[0] for d in PYPROJECT["project"]["dependencies"]}
+    listed |= {"PIL" if d == "pillow" else d for d in listed}
+    standard = {"numpy", "huggingface_hub", "pyarrow"}      # come with timm and datasets, which need them
+    used = {name.split(".")[0] for path in SOURCES for name in imports(path)} - {"vitlab"}
+    import sys
+    assert used - set(sys.stdlib_module_names) - {"IPython"} <= listed | standard
+
+
+def test_ci_runs_readmes_second_command():
+    readme = (ROOT / "README.md").read_text()
+    commands = re.findall(r"<!-- command (one|two) -->\n\n    (.+)\n\n<!-- end -->", readme)
+    assert dict(commands)["one"].endswith("jupyter lab notebooks/02_supervit_training.ipynb")
+    assert dict(commands)["two"].endswith("pytest --nbval tests notebooks")
+    assert "command two" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_what_readme_links_to_is_there():
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text())
+    assert len(links) > 3
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+class TestNotebook:
+    def test_can_be_read_on_the_web(self, path):
+        book = json.loads(path.read_text())
+        assert path.stat().st_size < 1_000_000
+        assert "widgets" not in book["metadata"]
+        outputs = [output for cell in book["cells"] for output in cell.get("outputs", [])]
+        assert any("image/png" in output.get("data", {}) for output in outputs)
+        assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
+        assert not [o for o in outputs if any("widget" in kind or "plotly" in kind for kind in o.get("data", {}))]
+
+    def test_was_run_from_top_to_bottom(self, path):
+        code = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        counts = [c["execution_count"] for c in code]
+        live = ["live" in c["metadata"].get("tags", []) for c in code]
+        assert [n for n, is_live in zip(counts, live, strict=True) if not is_live] == [
+            i for i, is_live in enumerate(live, 1) if not is_live]
+
+    def test_cells_are_short_and_know_no_machine(self, path):
+        text = path.read_text()
+        assert not re.search(r"/(root|home|work|Users)/", text)
+        for cell in json.loads(text)["cells"]:
+            lines = "".join(cell["source"]).splitlines()
+            if cell["cell_type"] == "code":
+                assert len(lines) <= 20
+                assert not (lines and lines[-1].rstrip().endswith(";"))
+
+    def test_its_links_lead_somewhere(self, path):
+        for cell in json.loads(path.read_text())["cells"]:
+            if cell["cell_type"] == "markdown":
+                for link in re.findall(r"\]\((?!http)([^)#]+)\)", "".join(cell["source"])):
+                    assert (path.parent / link).exists(), link
