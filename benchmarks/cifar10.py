@@ -11,7 +11,7 @@ import vitlab
 from vitlab.measure import write
 from vitlab.measure.records import DATA
 
-RECIPE = vitlab.Recipe(steps=2000, batch=64, lr=2e-3, betas=(0.9, 0.99), clip=1.0, label_smoothing=0.1)
+RECIPE = vitlab.Recipe(steps=1000, batch=64, lr=2e-3, betas=(0.9, 0.99), clip=1.0, label_smoothing=0.1)
 
 
 def main(source: str = "uoft-cs/cifar10") -> None:

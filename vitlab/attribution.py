@@ -26,7 +26,8 @@ def integrated(method: nn.Module, image: Tensor, point: Any = None, target: int 
     """Integrated gradients from the mean-colour picture: float [h, w], slow (`steps` passes) and complete.
 
     Complete means that the patches sum to logit(image) - logit(mean colour). That is exact where no token is dropped; dropping
-    makes the logit jump along the way, and the jumps are not counted.
+    makes the logit jump along the way, and the jumps are not counted. Not for an image that goes through several stages of a
+    cascade: each has tokens of its own.
     """
     from captum.attr import LayerIntegratedGradients
 
@@ -44,6 +45,8 @@ def explain(method: nn.Module, image: Tensor, point: Any, target: int | None, ho
         with torch.no_grad():
             trace = Trace()
             logits = method(image, point, trace)
+        if trace.layers[-1].stage and "n_steps" in settings:
+            raise ValueError("this image goes through several stages; explain the method of one of them instead")
         if target is None:
             target = int(logits.argmax())
         if not 0 <= target < logits.shape[1]:

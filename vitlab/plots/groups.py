@@ -7,11 +7,11 @@ from pandas import DataFrame
 
 from vitlab.plots.overlay import enlarge
 from vitlab.plots.pictures import panels
-from vitlab.plots.theme import color_of, dress, faded, title_of
+from vitlab.plots.theme import LEGEND_ABOVE, color_of, dress, faded, marker_of, title_of
 
 
 def by_group(data: DataFrame, *, x: str | Sequence[str] = "point", y: str = "top1", color: str = "method") -> go.Figure:
-    """Mean and standard deviation over the rows (seeds) of every group, each row a small dot beside it.
+    """Mean and standard deviation over the rows (seeds) of every group, with a dash for each row.
 
     x: a column, or two for a nested axis, e.g. ("length", "keep"); color: the column whose values stand side by side.
     Dots, not bars: the axis need not start at zero, so small differences stay honest.
@@ -21,19 +21,19 @@ def by_group(data: DataFrame, *, x: str | Sequence[str] = "point", y: str = "top
         raise ValueError(f"the frame has no column {missing[0]!r}; it has {', '.join(map(str, data.columns))}")
     figure, names, seeds = go.Figure(), tuple(dict.fromkeys(data[color])), 1
     for name in names:
-        rows = data[data[color] == name]
+        rows, hue = data[data[color] == name], color_of(name, names)
         table = rows.groupby(keys, sort=False)[y].agg(["mean", "std", "count"]).reset_index()
         seeds = max(seeds, int(table["count"].max()))
-        hue = color_of(name, names)
-        figure.add_scatter(x=places(rows, keys), y=rows[y], mode="markers", offsetgroup=name, showlegend=False, hoverinfo="skip",
-                           marker=dict(color=faded(hue, 0.5), size=6, symbol="line-ew-open"))
-        figure.add_scatter(x=places(table, keys), y=table["mean"], mode="markers", offsetgroup=name, name=name, marker=dict(color=hue, size=9),
-                           error_y=dict(array=table["std"].fillna(0), thickness=1.6, width=4, color=hue),
+        figure.add_scatter(x=places(rows, keys), y=rows[y], mode="markers", offsetgroup=name, showlegend=False,
+                           hoverinfo="skip", marker=marker_of(faded(hue, 0.5), "line-ew-open", 6))
+        figure.add_scatter(x=places(table, keys), y=table["mean"], mode="markers", offsetgroup=name, name=name,
+                           marker=marker_of(hue, "circle"),
+                           error_y={"array": table["std"].fillna(0), "thickness": 1.6, "width": 4, "color": hue},
                            hovertemplate="%{y:.2f} ± %{error_y.array:.2f}<extra>" + str(name) + "</extra>")
-    dress(figure, height=400, scattermode="group", scattergap=0.5, legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0))
-    figure.update_xaxes(title_text=" × ".join(title_of(k) for k in keys), type="category" if len(keys) == 1 else "multicategory",
+    dress(figure, height=400, scattermode="group", scattergap=0.5, legend=LEGEND_ABOVE)
+    figure.update_xaxes(title_text=" × ".join(map(title_of, keys)), type="category" if len(keys) == 1 else "multicategory",
                         showgrid=False)
-    pad = 0.06 * (data[y].max() - data[y].min()) or 1
+    pad = 0.06 * (data[y].max() - data[y].min()) or 1                          # a grouped axis would start at zero by itself
     return figure.update_yaxes(range=[data[y].min() - pad, data[y].max() + pad],
                                title_text=f"{title_of(y)}, mean ± sd of {seeds}" if seeds > 1 else title_of(y))
 
@@ -45,7 +45,7 @@ def places(rows: DataFrame, keys: list[str]) -> list:
 
 
 def gallery(rows: dict[str, Sequence[tuple[ndarray, str]]], *, columns: int = 8) -> go.Figure:
-    """Rows of pictures under a heading each: {"easy": [(picture uint8 [S, S, 3], "star 98 %"), ...], "hard": [...]}.
+    """Rows of pictures, a heading above each: {"easy": [(picture uint8 [S, S, 3], "star 98 %"), ...], "hard": [...]}.
 
     A row shows its first `columns` pictures. ValueError if there is none.
     """
@@ -53,7 +53,6 @@ def gallery(rows: dict[str, Sequence[tuple[ndarray, str]]], *, columns: int = 8)
     if not shown:
         raise ValueError("the gallery is empty; give at least one (picture, title) in one row")
     width = max(len(items) for items in shown.values())
-    blank = [(None, "")]
-    cells = [cell for items in shown.values() for cell in items + blank * (width - len(items))]
-    return panels([None if p is None else enlarge(p, 112) for p, _ in cells], [title for _, title in cells], columns=width,
-                  side=max(96, 820 // width), labels=list(shown))
+    cells = [cell for items in shown.values() for cell in [*items, *[(None, "")] * (width - len(items))]]
+    return panels([None if picture is None else enlarge(picture, 112) for picture, _ in cells], [title for _, title in cells],
+                  columns=width, side=max(96, 820 // width), labels=list(shown))

@@ -22,7 +22,7 @@ def enlarge(picture: ndarray, side: int = 224) -> ndarray:
 
 def spread(patches: ndarray, grid: tuple[int, int], size: tuple[int, int]) -> ndarray:
     """Values per patch [h*w, ...] over the pixels they cover: [height, width, ...]."""
-    rows, columns = (np.arange(n) * g // n for n, g in zip(size, grid))
+    rows, columns = (np.arange(n) * g // n for n, g in zip(size, grid, strict=True))
     return patches.reshape(*grid, *patches.shape[1:])[rows][:, columns]
 
 

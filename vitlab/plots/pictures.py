@@ -38,7 +38,8 @@ def attention_map(picture: ndarray, trace: Trace, row: int = 0, *, layers: Seque
         last = len(passes) - 1
         layers = sorted({0, *drops, last} if drops else {0, last // 3, 2 * last // 3, last})
     parts = pick(passes, layers)
-    return panels([heated(picture, part.cls[row].float().cpu().numpy(), part.attended[row].cpu().numpy(), part.grid) for part in parts],
+    return panels([heated(picture, part.cls[row].float().cpu().numpy(), part.attended[row].cpu().numpy(), part.grid)
+                   for part in parts],
                   [f"{name(part, passes)}: peak {100 * float(part.cls[row].max()):.1f} %" for part in parts])
 
 
@@ -70,19 +71,21 @@ def name(part: LayerTrace, passes: list[LayerTrace]) -> str:
 
 def panels(pictures: Sequence[ndarray | None], titles: Sequence[str], *, columns: int = 5, side: int = PANEL,
            labels: Sequence[str] | None = None) -> go.Figure:
-    """Pictures in rows of `columns`, a title above each; `labels` stand above the rows."""
+    """Pictures in rows of `columns`, a title above each; `labels` stand above the rows. None leaves a place empty."""
     columns, rows = min(columns, len(pictures)), ceil(len(pictures) / columns)
     top = TITLE if labels is None else TITLE + 24
     width, height = columns * (side + GAP) - GAP, rows * (side + top)
     figure = make_subplots(rows, columns, horizontal_spacing=GAP / width, vertical_spacing=top / height if rows > 1 else 0)
-    for place, (picture, title) in enumerate(zip(pictures, titles)):
+    for place, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
         row, column = divmod(place, columns)
+        axis = place + 1 if place else ""                                      # plotly counts x, x2, x3
+        spot = {"xref": f"x{axis} domain", "yref": f"y{axis} domain", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom",
+                "showarrow": False}
         if picture is not None:
             figure.add_image(source=source(picture), hoverinfo="skip", row=row + 1, col=column + 1)
-        axes = dict(xref=f"x{place + 1 if place else ''} domain", yref=f"y{place + 1 if place else ''} domain", showarrow=False)
-        figure.add_annotation(text=title, x=0, xanchor="left", y=1, yanchor="bottom", yshift=3, font=dict(size=12, color=INK), **axes)
+        figure.add_annotation(text=title, yshift=3, font={"size": 12, "color": INK}, **spot)
         if labels is not None and column == 0:
-            figure.add_annotation(text=f"<b>{labels[row]}</b>", x=0, xanchor="left", y=1, yanchor="bottom", yshift=22, **axes)
-    dress(figure, width=width, height=height + 8, margin=dict(l=0, r=0, t=top, b=8))
+            figure.add_annotation(text=f"<b>{labels[row]}</b>", yshift=22, **spot)
+    dress(figure, width=width, height=height + 8, margin={"l": 0, "r": 0, "t": top, "b": 8})
     figure.update_xaxes(visible=False)
     return figure.update_yaxes(visible=False)

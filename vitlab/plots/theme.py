@@ -1,22 +1,24 @@
-"""How every figure looks: one colour per method, one font, and names with units for the columns of our frames."""
+"""How every figure looks: one colour per method, one font, markers, and names with units for the columns of our frames."""
 import plotly.graph_objects as go
 
-INK = "#7c828b"                             # mid-grey: about 4:1 on white and on the dark notebook page alike
-HERE = "#e5484d"                            # the ring around the point one looks at
+INK = "#7c828b"             # mid-grey: about 4:1 on white and 5:1 on a dark notebook page
+HERE = "#e5484d"            # the ring around the point one looks at
 GRID = "rgba(128, 132, 140, 0.22)"
+CLEAR = "rgba(0,0,0,0)"
 FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 COLORS = {"dense": "#8d939c", "supervit": "#3b82f6", "dvt": "#ea7317", "revit": "#16a34a", "spvit": "#d946a6", "svit": "#8b5cf6"}
-SPARE = ("#0d9fb3", "#c2952b", "#e5484d", "#6b8e23", "#a0627a", "#4f7cac")      # methods and losses that have no colour of their own
+SPARE = ("#0d9fb3", "#c2952b", "#e5484d", "#6b8e23", "#a0627a", "#4f7cac")      # for methods and losses without a colour
 MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")
 TITLES = {
     "gmacs": "GFLOPs per image (multiply-adds)", "images_per_s": "images per second", "top1": "top-1 accuracy (%)",
     "length": "sequence length", "keep": "keep rate", "tokens": "patches", "step": "training step", "epoch": "epoch",
     "seconds": "seconds", "lr": "learning rate", "loss": "loss", "layer": "layer", "point": "operating point",
 }
+LEGEND_ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 
 
 def color_of(name: str, others: tuple[str, ...] = ()) -> str:
-    """The colour of a method (or of any other group, by its place among the `others` that have none of their own)."""
+    """The colour of a method, or of any other group by its place among those of the `others` that have none of their own."""
     if name in COLORS:
         return COLORS[name]
     rest = [other for other in others if other not in COLORS]
@@ -34,15 +36,32 @@ def faded(color: str, alpha: float) -> str:
     return f"rgba({red}, {green}, {blue}, {alpha})"
 
 
+def symbol(levels: list, value, hollow: bool = False) -> str:
+    """The marker of a knob's value among its `levels`, the first of which is a circle."""
+    name = MARKERS[levels.index(value) % len(MARKERS)] if value in levels else MARKERS[0]
+    return f"{name}-open" if hollow else name
+
+
+def marker_of(color: str, symbols: str | list[str], size: int = 9) -> dict:
+    """A marker whose outline has its own colour, so that hollow and filled ones match."""
+    return {"color": color, "symbol": symbols, "size": size, "line": {"color": color, "width": 1.5}}
+
+
+def entry(figure: go.Figure, name: str, group: str, color: str, symbols: str, dash: str | None = None) -> None:
+    """One legend entry without data."""
+    figure.add_scatter(x=[None], y=[None], name=name, legendgroup=group, mode="lines+markers" if dash else "markers",
+                       marker=marker_of(color, symbols), line={"color": color, "width": 1.6, "dash": dash})
+
+
 def dress(figure: go.Figure, *, width: int | None = 720, height: int = 420, **layout) -> go.Figure:
     """Give a figure the common looks; `layout` are plotly's own layout arguments."""
-    axis = dict(gridcolor=GRID, zeroline=False, linecolor=GRID, tickcolor=GRID, ticks="outside", ticklen=4, automargin=True,
-                title_standoff=10)
+    axis = {"gridcolor": GRID, "zeroline": False, "linecolor": GRID, "tickcolor": GRID, "ticks": "outside", "ticklen": 4,
+            "automargin": True, "title_standoff": 10}
     figure.update_layout(
-        template="none", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", width=width, height=height,
-        font=dict(family=FONT, size=13, color=INK), margin=dict(l=64, r=20, t=24, b=52),
-        legend=dict(bgcolor="rgba(0,0,0,0)", tracegroupgap=4),
-        hoverlabel=dict(bgcolor="#30343b", font=dict(color="#f2f3f5", family=FONT)))
+        template="none", paper_bgcolor=CLEAR, plot_bgcolor=CLEAR, width=width, height=height,
+        font={"family": FONT, "size": 13, "color": INK}, margin={"l": 64, "r": 20, "t": 24, "b": 52},
+        legend={"bgcolor": CLEAR, "tracegroupgap": 4},
+        hoverlabel={"bgcolor": "#30343b", "font": {"color": "#f2f3f5", "family": FONT}})
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     return figure.update_layout(**layout)

@@ -1,5 +1,5 @@
-"""The explorer: sliders around the figures. Nothing is computed here that `measure`, `attribution` or a method does not compute."""
-from vitlab.widgets.explore import explore
+"""The explorer: sliders around the figures. Here is no arithmetic that `measure`, `attribution` or a method could do."""
+from vitlab.widgets.door import explore
 from vitlab.widgets.panel import Panel
 
 __all__ = ["Panel", "explore"]

@@ -1,41 +1,46 @@
-"""The panel: controls on one side, answers on the other, and a worker between them that only ever does the newest thing asked."""
+"""The panel: controls on one side, answers on the other, between them a worker that only ever does the newest thing asked."""
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import ipywidgets as W
-import torch
 from pandas import DataFrame
 from torch import nn
 
 from vitlab.data.picture import opened, squared
 from vitlab.widgets import text
 from vitlab.widgets.controls import Controls, choose, point_of
-from vitlab.widgets.engine import Ask, Engine, Look, Subject, Timing, fits_not
+from vitlab.widgets.engine import Engine, fits_not
+from vitlab.widgets.known import Known
+from vitlab.widgets.records import Ask, Look, Subject, Timing
 from vitlab.widgets.view import View
 from vitlab.widgets.worker import LatestWorker, Turn
 
 DEBOUNCE = 0.12                             # seconds the controls must rest before speed is measured
+SPEED = ("images_per_s", "speed_up", "promise", "paper", "runs")
 
 
 class Panel:
     """A live panel, made by `vitlab.explore`; show it as the last expression of a cell.
 
-    result: what is shown, as a dict (model, point, image, prediction, confidence, right, tokens, patches, gmacs, images_per_s,
-    speed_up, promise, paper, batch, runs, device, precision); last_error: the sentence in red, or None.
+    result: what is shown, as a dict (model, point, image, prediction, confidence, right, tokens, patches, gmacs, device,
+    precision, batch, images_per_s, speed_up, promise, paper, runs); last_error: the sentence in red, or None.
     """
 
     def __init__(self, methods: dict[str, nn.Module], images, *, sweep: DataFrame | None = None, device: str = "cpu",
                  precision: str = "fp32", batch: int = 32):
-        self.images, self.engine = images, Engine(methods, images, sweep)
-        self.controls, self.view = Controls(self.engine.methods, len(images), device, precision, batch), View(sweep)
-        self.subject: Subject | None = None                                # an uploaded picture, while it is looked at
+        self.images, self.engine, self.known = images, Engine(methods, images), Known(methods, images.classes, sweep)
+        self.controls, self.view = Controls(methods, len(images), device, precision, batch), View(sweep)
+        self.methods = methods
+        self.subject: Subject | None = None                                    # an uploaded picture, while it is looked at
         self.result: dict[str, Any] = {}
         self.last_error: str | None = None
-        self.seen: tuple[Ask, Look] | None = None                          # what the pictures show
-        self.timed: tuple | None = None                                    # what the speed belongs to
-        self.writer: int | None = None                                     # the thread whose changes to controls are no requests
+        self.seen: tuple[tuple | None, Look | None] = (None, None)             # what the pictures show
+        self.paced: tuple | None = None                                        # what the speed belongs to
+        self.writer: int | None = None                                         # the thread whose changes are no requests
         self.root = W.VBox([W.HTML(text.STYLE, layout=W.Layout(display="none")), self.controls.row, self.controls.knobs,
                             self.view.root, self.view.sentences]).add_class("vl-panel")
         self.listen()
@@ -47,7 +52,7 @@ class Panel:
         return {**self.root._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
-        return f"explore({', '.join(self.engine.methods)} on {self.images.name})"
+        return f"explore({', '.join(self.methods)} on {self.images.name})"
 
     # What a person, or a notebook that runs as a test, does
 
@@ -65,11 +70,11 @@ class Panel:
             for name, value in values.items():
                 if name == "image" and not isinstance(value, int):
                     self.subject = self.prepared(value, "your picture")
-                    continue
-                if name not in known:
+                elif name in known:
+                    choose(known[name], name, value)
+                    self.subject = None if name == "image" else self.subject
+                else:
                     raise ValueError(f"the panel has no {name!r}; it has model, {', '.join(known)}")
-                choose(known[name], name, value)
-                self.subject = None if name == "image" else self.subject
         self.submit()
         return self
 
@@ -95,7 +100,7 @@ class Panel:
         self.controls.next.on_click(self.guarded(lambda _: self.step(1)))
         self.controls.again.on_click(self.guarded(lambda _: self.measure_again()))
 
-    def guarded(self, callback):
+    def guarded(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
         """The callback with its errors shown in the panel; the notebook would hide them in a log."""
         def run(change):
             if self.writer == threading.get_ident():
@@ -107,7 +112,7 @@ class Panel:
         return run
 
     @contextmanager
-    def silently(self):
+    def silently(self) -> Iterator[None]:
         """Changes that this thread makes to controls meanwhile are no requests."""
         before, self.writer = self.writer, threading.get_ident()
         try:
@@ -116,6 +121,7 @@ class Panel:
             self.writer = before
 
     def changed(self, change: dict) -> None:
+        """A control was moved."""
         if change["owner"] is self.controls.model:
             self.controls.show_knobs()
         if change["owner"] is self.controls.image:
@@ -127,13 +133,14 @@ class Panel:
         self.set(image=(self.controls.image.value + by) % len(self.images))
 
     def measure_again(self) -> None:
-        self.timed = None
+        self.paced = None
         self.submit()
 
     def uploaded(self, change: dict) -> None:
+        """A file has come from the browser."""
         if files := change["new"]:
             with self.silently():
-                self.controls.upload.value = ()                            # so that the same file can be chosen again
+                self.controls.upload.value = ()                                # so that the same file can be chosen again
             self.subject = self.prepared(bytes(files[0]["content"]), files[0]["name"])
             self.submit()
 
@@ -145,9 +152,9 @@ class Panel:
     def submit(self) -> None:
         """Ask for what the controls say."""
         c, model = self.controls, self.controls.model.value
-        point = point_of(self.engine.methods[model], c.sliders[model])
-        self.worker.submit(Ask(model, point, c.image.value if self.subject is None else self.subject, c.device.value,
-                               c.precision.value, c.batch.value, c.layer.value - 1 if c.layer.value < c.layer.max else -1))
+        self.worker.submit(Ask(
+            model, point_of(self.methods[model], c.sliders[model]), c.image.value if self.subject is None else self.subject,
+            c.device.value, c.precision.value, c.batch.value, c.layer.value - 1 if c.layer.value < c.layer.max else -1))
 
     def fail(self, error: Exception) -> None:
         """One red sentence instead of a traceback."""
@@ -158,20 +165,19 @@ class Panel:
 
     def work(self, ask: Ask, turn: Turn) -> None:
         """Look, explain, then measure; give up as soon as something newer is asked."""
-        self.last_error, asked = None, replace(ask, layer=0, batch=0)
-        fresh = self.seen is None or self.seen[0] != asked
+        self.last_error, fresh = None, self.seen[0] != ask.sight
         look = self.engine.look(ask) if fresh else self.seen[1]
         if turn.stale():
             return
         self.show_look(ask, look)
         if fresh:
-            self.seen, heat = None, self.engine.relevance(ask, look)
+            self.seen, heat = (None, None), self.engine.relevance(ask, look)
             if turn.stale():
                 return
             self.view.show_relevance(look, heat)
-            self.seen = asked, look
+            self.seen = ask.sight, look
         self.view.show_note(None)
-        if self.timed == speed_of(ask):
+        if self.paced == ask.pace:
             return
         self.view.speed.add_class("vl-old")
         if not turn.settle(DEBOUNCE):
@@ -179,22 +185,27 @@ class Panel:
 
     def measure(self, ask: Ask, look: Look, turn: Turn) -> None:
         """Measure and show; a batch that does not fit is halved until it does."""
-        try:
-            timing = self.engine.timing(ask, turn.stale, lambda first: self.show_speed(ask, first))
-        except Exception as error:
-            if not fits_not(error) or ask.batch == 1:
-                raise
-            self.engine.forget(ask.device)
-            half = replace(ask, batch=ask.batch // 2)
-            with self.silently():
-                self.controls.offer(half.batch)
-            self.view.show_note(f"batch {ask.batch} does not fit into the memory of {ask.device}; going on with {half.batch}")
-            return self.measure(half, look, turn)
-        if timing is None or turn.stale():
-            return None
-        self.timed = speed_of(ask)
-        self.show_speed(ask, timing)
-        return self.view.remember(ask, look, timing, self.engine.hue(ask.model))
+        while True:
+            try:
+                timing = self.engine.timing(ask, turn.stale, partial(self.show_speed, ask))
+                break
+            except Exception as error:
+                if not fits_not(error) or ask.batch == 1:
+                    raise
+            ask = self.halved(ask)                                             # only here is the failed pass's memory free
+        if timing is not None and not turn.stale():
+            self.paced = ask.pace
+            self.show_speed(ask, timing)
+            self.view.remember(ask.title, self.known.hue(ask.model), look.gmacs, timing.images_per_s)
+
+    def halved(self, ask: Ask) -> Ask:
+        """The same with half the batch, and a note that says so."""
+        self.engine.forget(ask.device)
+        half = replace(ask, batch=ask.batch // 2)
+        with self.silently():
+            self.controls.offer(half.batch)
+        self.view.show_note(f"batch {ask.batch} does not fit into the memory of {ask.device}; going on with {half.batch}")
+        return half
 
     def show_look(self, ask: Ask, look: Look) -> None:
         """Answer and pictures; a layer slider that stands at the end stays there when the number of layers changes."""
@@ -202,31 +213,26 @@ class Panel:
             self.controls.layer.max = len(look.layers)
             if ask.layer < 0:
                 self.controls.layer.value = len(look.layers)
-        label, known = look.subject.label, self.engine.accuracy(ask)
-        speed = ("images_per_s", "speed_up", "promise", "paper", "runs")
         self.result = {
-            "model": ask.model, "point": ask.point, "image": look.subject.name, "prediction": self.engine.named(ask.model, look.prediction),
-            "confidence": look.confidence, "right": None if label is None else label == look.prediction, "tokens": look.tokens,
-            "patches": look.layers[-1].fed.shape[1], "gmacs": look.gmacs, "device": ask.device, "precision": ask.precision,
-            "batch": ask.batch, **{key: self.result.get(key) if self.timed == speed_of(ask) else None for key in speed}}
-        self.view.show_answer(look, lambda k: self.engine.named(ask.model, k))
+            "model": ask.model, "point": ask.point, "image": look.subject.name,
+            "prediction": self.known.named(ask.model, look.prediction), "confidence": look.confidence, "right": look.right,
+            "tokens": look.tokens, "patches": look.patches, "gmacs": look.gmacs, "device": ask.device,
+            "precision": ask.precision, "batch": ask.batch,
+            **{key: self.result.get(key) if self.paced == ask.pace else None for key in SPEED}}
+        self.view.show_answer(look, lambda k: self.known.named(ask.model, k))
         self.view.show_layer(look, min(ask.layer, len(look.layers) - 1))
-        if known:
-            self.view.show_place(*known)
+        if place := self.known.accuracy(ask):
+            self.view.show_place(*place)
 
     def show_speed(self, ask: Ask, timing: Timing) -> None:
         """The sentence about speed, and the same in `result`."""
-        paper = self.engine.papers[ask.model].get(ask.point)
+        paper = self.known.papers[ask.model].get(ask.point)
         self.result = {**self.result, **asdict(timing), "paper": paper and paper[0]}
-        self.view.show_speed(text.speed(timing, ask, paper, self.engine.versus(ask.model)))
-
-
-def speed_of(ask: Ask) -> tuple:
-    """The part of a request that its speed depends on."""
-    return ask.model, ask.point, ask.device, ask.precision, ask.batch
+        self.view.show_speed(text.speed(timing, ask, paper, self.known.versus(ask.model)))
 
 
 def everything(widget: W.Widget) -> list[W.Widget]:
     """A widget, all that hangs below it, and their layouts and styles."""
     below = [part for child in getattr(widget, "children", ()) for part in everything(child)]
-    return [widget, *below, *(part for name in ("layout", "style") if isinstance(part := getattr(widget, name, None), W.Widget))]
+    looks = [getattr(widget, name, None) for name in ("layout", "style")]
+    return [widget, *below, *(look for look in looks if isinstance(look, W.Widget))]

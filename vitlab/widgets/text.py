@@ -1,9 +1,9 @@
-"""The sentences under the pictures: what the net said, how fast it is, and what went wrong."""
+"""The sentences under the pictures, and how the panel is laid out."""
+from collections.abc import Callable
 from html import escape
-from typing import Any
 
 from vitlab.plots.theme import HERE, INK
-from vitlab.widgets.engine import Ask, Look, Timing
+from vitlab.widgets.records import Ask, Look, Timing
 
 STYLE = f"""<style>
 .vl-panel {{ max-width: 1500px; padding: 4px 2px; overflow: visible; }}
@@ -14,56 +14,54 @@ STYLE = f"""<style>
 .vl-panel .vl-picture img {{ width: 100%; height: auto; image-rendering: pixelated; border-radius: 4px; }}
 .vl-panel .vl-plots {{ flex: 2 1 390px; min-width: 380px; overflow: hidden; }}
 .vl-panel .vl-plots > * {{ flex: 1 1 100%; min-width: 0; }}
-.vl-panel .vl-caption {{ color: var(--jp-ui-font-color2, {INK}); font-size: 12px; line-height: 18px; margin: 0; white-space: nowrap;
-                           overflow: hidden; text-overflow: ellipsis; }}
+.vl-panel .vl-picture .widget-html-content {{ min-width: 0; width: 100%; overflow: hidden; }}
+.vl-panel .vl-caption {{ color: var(--jp-ui-font-color2, {INK}); font-size: 12px; line-height: 18px; margin: 0;
+                         white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }}
 .vl-panel .vl-sentences {{ overflow: visible; }}
-.vl-panel .vl-status {{ font-size: 15px; line-height: 24px; color: var(--jp-ui-font-color1, {INK}); margin: 0 2px; height: auto; }}
+.vl-panel .vl-status {{ color: var(--jp-ui-font-color1, {INK}); font-size: 15px; line-height: 24px; margin: 0 2px;
+                        height: auto; }}
 .vl-panel .vl-status .widget-html-content {{ line-height: inherit; }}
-.vl-panel .vl-number, .vl-panel .vl-status b {{ font-weight: 600; font-variant-numeric: tabular-nums; }}
+.vl-panel .vl-status b {{ font-weight: 600; font-variant-numeric: tabular-nums; }}
 .vl-panel .vl-fact {{ color: var(--jp-ui-font-color2, {INK}); }}
 .vl-panel .vl-old {{ opacity: 0.45; }}
 .vl-panel .vl-right {{ color: #1f9d55; }}
-.vl-panel .vl-wrong {{ color: #d9822b; }}
+.vl-panel .vl-wrong, .vl-panel .vl-remark {{ color: #d9822b; }}
 .vl-panel .vl-failed {{ color: {HERE}; }}
 .vl-panel .jupyter-button {{ padding: 0 9px; text-overflow: clip; }}
 .vl-panel .vl-small i {{ margin: 0; }}
 </style>"""
 
 
-def answer(look: Look, named) -> str:
+def answer(look: Look, named: Callable[[int], str]) -> str:
     """The net's answer, the tokens it ended with and what that cost; `named` gives a class's name."""
-    label = look.subject.label
-    if label is None:
-        verdict = f" ({escape(look.subject.name)})"
-    elif label == look.prediction:
-        verdict = ' (<span class="vl-right">right</span>)'
+    if look.right is None:
+        verdict = escape(look.subject.name)
+    elif look.right:
+        verdict = '<span class="vl-right">right</span>'
     else:
-        verdict = f' (<span class="vl-wrong">it is “{escape(named(label))}”</span>)'
-    part = look.layers[-1]
+        verdict = f'<span class="vl-wrong">it is “{escape(named(look.subject.label))}”</span>'
     saved = 1 - look.gmacs / look.dense
-    return (f"<b>“{escape(named(look.prediction))}”</b> {percent(look.confidence)}{verdict} · <b>{look.tokens}</b> of {part.fed.shape[1]} tokens "
-            f"at the end · {look.gmacs:.3g} GFLOPs" + (f" (−{percent(saved)})" if saved > 0.005 else ""))
+    return (f"<b>“{escape(named(look.prediction))}”</b> {percent(look.confidence)} ({verdict}) · "
+            f"<b>{look.tokens}</b> of {look.patches} tokens at the end · "
+            f"{look.gmacs:.3g} GFLOPs" + (f" (−{percent(saved)})" if saved > 0.005 else ""))
 
 
 def speed(timing: Timing, ask: Ask, paper: tuple[float, str] | None, versus: str) -> str:
     """How fast this point is here and now, `versus` the costliest point, the FLOPs' promise and the paper."""
-    facts = [f'<b class="vl-number">{number(timing.images_per_s)}</b> images/s now']
     if timing.speed_up is None:
-        facts += [f"timing it against {versus} …"]
+        ratio = f"timing it against {versus} …"
     else:
-        promise = [f"FLOPs promise {timing.promise:.2f}×"] + ([f"paper{device_of(paper[1])} {paper[0]:.2f}×"] if paper else [])
-        facts += [f"<b>{timing.speed_up:.2f}×</b> {versus} ({', '.join(promise)})"]
+        promises = [f"FLOPs promise {timing.promise:.2f}×"]
+        if paper:
+            promises.append(f"paper’s {escape(paper[1])} {paper[0]:.2f}×")
+        ratio = f"<b>{timing.speed_up:.2f}×</b> {versus} ({', '.join(promises)})"
     how = f"median of {timing.runs}" if timing.runs > 1 else "first pass"
-    facts += [f'<span class="vl-fact">{escape(ask.device)}, {escape(ask.precision)}, batch {timing.batch}, {how}</span>']
-    return " · ".join(facts)
+    return (f'<b class="vl-number">{digits(timing.images_per_s)}</b> images/s now · {ratio} · '
+            f'<span class="vl-fact">{escape(ask.device)}, {escape(ask.precision)}, batch {timing.batch}, {how}</span>')
 
 
-def device_of(name: str) -> str:
-    return f"’s {escape(name)}" if name and name != "nan" else ""
-
-
-def number(value: float) -> str:
-    """Three digits of a speed: 4.12, 41.2, 412, 4120."""
+def digits(value: float) -> str:
+    """A speed with three digits before it gets large: 4.12, 41.2, 412, 4120."""
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
@@ -72,15 +70,16 @@ def percent(share: float) -> str:
 
 
 def sentence(error: Exception) -> str:
-    """An error as one line for a person: our own are sentences already, others get their kind in front."""
+    """An error as one line for a person: our own ValueErrors are sentences already, others get their kind in front."""
     words = " ".join(str(error).split())
-    return words if isinstance(error, ValueError) and words else f"{type(error).__name__}: {words}" if words else type(error).__name__
+    return words if isinstance(error, ValueError) and words else f"{type(error).__name__}: {words}"
 
 
 def note(words: str, wrong: bool) -> str:
     """A remark, or an error in red."""
-    return f'<span class="{"vl-wrong" if not wrong else "vl-failed"}">{escape(words)}</span>'
+    return f'<span class="{"vl-failed" if wrong else "vl-remark"}">{escape(words)}</span>'
 
 
-def caption(words: Any) -> str:
-    return f'<p class="vl-caption">{escape(str(words))}</p>'
+def caption(words: str) -> str:
+    """The line above a picture."""
+    return f'<p class="vl-caption">{escape(words)}</p>'

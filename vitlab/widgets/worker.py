@@ -1,4 +1,5 @@
 """Work beside the notebook: only the newest request counts, and only one computation runs at a time."""
+import atexit
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ class LatestWorker:
         self.asked, self.done, self.request, self.closed = 0, 0, None, False
         self.thread = threading.Thread(target=self.run, name="vitlab-explorer", daemon=True)
         self.thread.start()
+        atexit.register(self.close, timeout=10.0)                              # torch aborts if Python ends during a pass
 
     def submit(self, request: Any) -> None:
         """Ask for this instead of whatever is being worked on."""
@@ -49,6 +51,7 @@ class LatestWorker:
 
     def close(self, timeout: float = 1.0) -> None:
         """Stop; work in progress sees a stale turn and returns."""
+        atexit.unregister(self.close)
         with self.changed:
             self.closed = True
             self.changed.notify_all()

@@ -25,7 +25,8 @@ def explore(methods: nn.Module | dict[str, nn.Module], images, *, sweep: DataFra
         raise ValueError("there is nothing to explore; give a method, or a dict of methods by name")
     for label, method in methods.items():
         if not hasattr(method, "points") or not hasattr(method, "Point"):
-            raise ValueError(f"{label} is a {type(method).__name__}, not a method with operating points; make one with vitlab.create")
+            raise ValueError(f"{label} is a {type(method).__name__}, not a method with operating points; "
+                             "make one with vitlab.create")
         if (size := image_size(method.vit)) != images.image_size:
             raise ValueError(f"{label} takes {size}-pixel pictures but {images.name} has {images.image_size}; "
                              f"load the images with image_size={size}")

@@ -1,0 +1,61 @@
+"""What is known of the models before anything runs: names, colours, and numbers measured or printed elsewhere."""
+from dataclasses import asdict, fields
+from typing import Any
+
+from pandas import DataFrame
+from torch import nn
+
+from vitlab import measure
+from vitlab.plots.theme import color_of
+from vitlab.widgets.records import Ask
+
+
+class Known:
+    """Facts about the models of one panel, the classes of its images, and the sweep it was given."""
+
+    def __init__(self, methods: dict[str, nn.Module], classes: list[str], sweep: DataFrame | None):
+        self.methods, self.classes, self.sweep = methods, classes, sweep
+        self.made = {name: getattr(method, "made", {}) for name, method in methods.items()}
+        self.papers = {name: self.paper(name) for name in methods}
+
+    def named(self, model: str, k: int) -> str:
+        """A class's name, where the net's classes are the image set's."""
+        return self.classes[k] if self.methods[model].vit.num_classes == len(self.classes) else f"class {k}"
+
+    def versus(self, model: str) -> str:
+        """What the costliest point is called."""
+        return "its costliest point" if self.methods[model].adaptive else "dense"
+
+    def hue(self, model: str) -> str:
+        """A model's colour: its method's, or one of its own where two models are of one method."""
+        kinds = {name: made.get("method", name) for name, made in self.made.items()}
+        alone = list(kinds.values()).count(kinds[model]) == 1
+        return color_of(kinds[model] if alone else model, tuple(kinds))
+
+    def accuracy(self, ask: Ask) -> tuple[float, float] | None:
+        """(gmacs, top1) of this point in the sweep; None where it has no such row."""
+        if self.sweep is None:
+            return None
+        rows = self.sweep[self.sweep["source"] == "ours"] if "source" in self.sweep else self.sweep
+        for name in (ask.model, self.made[ask.model].get("method")):
+            found = rows[rows["method"] == name]
+            for knob, value in asdict(ask.point).items():
+                found = found[found[knob] == value] if knob in found else found[:0]
+            if len(found):
+                return float(found["gmacs"].iloc[0]), float(found["top1"].iloc[0])
+        return None
+
+    def paper(self, model: str) -> dict[Any, tuple[float, str]]:
+        """Point -> (the speed-up over the costliest point that the method's paper prints, its device), where it prints one."""
+        made, knobs = self.made[model], [field.name for field in fields(self.methods[model].Point)]
+        table = measure.paper(made.get("method", model))
+        if not knobs or not set(knobs) <= set(table):
+            return {}
+        table = table[table.images_per_s.notna() & table.variant.isna()].dropna(subset=knobs)
+        nets = list(table.backbone)
+        if not nets:
+            return {}
+        table = table[table.backbone == (made.get("backbone") if made.get("backbone") in nets else nets[0])]
+        dense = table.loc[table.gmacs.idxmax(), "images_per_s"]
+        return {self.methods[model].Point(**{k: row[k] for k in knobs}): (float(row["images_per_s"] / dense), row["device"])
+                for row in table.to_dict("records")}

@@ -1,0 +1,85 @@
+"""What a panel asks and what it is told."""
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from numpy import ndarray
+from torch import Tensor
+
+from vitlab.trace import LayerTrace
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A picture to look at: uint8 [S, S, 3] as the net sees it, its normalised tensor [1, 3, S, S], its class or None."""
+
+    name: str
+    picture: ndarray
+    image: Tensor
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What the controls say: everything that decides what is shown."""
+
+    model: str
+    point: Any
+    image: int | Subject                    # position in the image set, or an uploaded picture
+    device: str
+    precision: str
+    batch: int
+    layer: int                              # place among the layers the image went through, from 0; -1 is the last
+
+    @property
+    def sight(self) -> tuple:
+        """The part that the answer about the image depends on."""
+        return self.model, self.point, self.image, self.device, self.precision
+
+    @property
+    def pace(self) -> tuple:
+        """The part that the speed depends on."""
+        return self.model, self.point, self.device, self.precision, self.batch
+
+    @property
+    def title(self) -> str:
+        """Model and knobs, short: "SuperViT (14, 0.5)"."""
+        knobs = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in asdict(self.point).values())
+        return f"{self.model} ({knobs})" if knobs else self.model
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the net said of one image, and what it did with its tokens."""
+
+    subject: Subject
+    prediction: int
+    confidence: float
+    layers: list[LayerTrace]                # the layers this image went through; row 0 is the image
+    gmacs: float
+    dense: float                            # gmacs of the costliest point
+
+    @property
+    def tokens(self) -> int:
+        """Patches that reach the last MLP."""
+        return int(self.layers[-1].fed.sum())
+
+    @property
+    def patches(self) -> int:
+        """Patches there were."""
+        return self.layers[-1].fed.shape[1]
+
+    @property
+    def right(self) -> bool | None:
+        """Is the answer right? None where nobody knows."""
+        return None if self.subject.label is None else self.subject.label == self.prediction
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Images per second at a point; speed_up over the costliest point, measured in turn with it, None until it is."""
+
+    images_per_s: float
+    batch: int
+    runs: int
+    speed_up: float | None = None
+    promise: float | None = None            # the speed-up that the FLOPs promise
