@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 
 HERE = Path(__file__).parent
 PLOTLY = "application/vnd.plotly.v1+json"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 SCALE = 1.5             # pixels of the PNG per pixel of the figure
 
 
@@ -44,6 +45,7 @@ def tidy(cell) -> None:
     if "live" in cell.metadata.get("tags", []):
         cell.outputs, cell.execution_count = [], None
         return
+    cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]     # progress bars
     for output in cell.outputs:
         if PLOTLY in output.get("data", {}):
             figure = plotly.io.from_json(plotly.io.json.to_json_plotly(output.data.pop(PLOTLY)))
