@@ -1,4 +1,4 @@
-"""SuperViT on real pictures in a few minutes on a CPU.  python benchmarks/cifar10.py [uoft-cs/cifar10 | folder with its parquet files]
+"""SuperViT on real pictures in a few minutes on a CPU.  python benchmarks/cifar10.py [hub name | folder with parquet files]
 
 32-pixel CIFAR-10 pictures, 8x8 patches of 4 pixels, all twelve points of one net. Writes data/results/cifar10_points.csv.
 """

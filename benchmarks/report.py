@@ -29,7 +29,8 @@ def speed_rows() -> pd.DataFrame:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns), *([str(v) for v in row] for row in frame.itertuples(index=False))]
+    body = ([str(v) for v in row] for row in frame.itertuples(index=False))
+    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -42,7 +43,8 @@ def speed_table() -> str:
         "ours": both.gmacs.map("{:.2f}".format), "promised": both.flops_speed_up.map("{:.2f}×".format),
         "measured": both.speed_up.map("{:.2f}×".format), "A100, paper": both.paper_speed_up.map("{:.2f}×".format)})
     one = ours.iloc[0]
-    return markdown(table) + f"\n\n{one.hardware}, {one.threads} threads, batch {one.batch}, {one.precision}, torch {one.torch}, {one.date}."
+    how = f"{one.hardware}, {one.threads} threads, batch {one.batch}, {one.precision}, torch {one.torch}, {one.date}."
+    return f"{markdown(table)}\n\n{how}"
 
 
 def spread(values: pd.Series, digits: int = 1) -> str:
@@ -58,31 +60,33 @@ def small_table() -> str:
 
 def shipped_table() -> str:
     table = read("supervit_shipped_points").groupby(["length", "keep"]).top1.apply(spread).unstack().reset_index()
-    return markdown(table.assign(length=table.length.map(lambda n: f"{n}×{n}")).rename(columns=lambda c: f"keep {c}" if c != "length" else c))
+    table = table.rename(columns={keep: f"keep {keep:g}" for keep in (0.5, 0.7, 1.0)})
+    return markdown(table.assign(length=table.length.map(lambda n: f"{n}×{n}")))
 
 
-def said(study: str, claim: str, digits: int = 2) -> str:
-    rows = read(f"supervit_{study}_claims")
+def said(claim: str, digits: int = 2) -> str:
+    rows = read("supervit_shipped_claims")
     return spread(rows[rows.claim == claim].value, digits)
 
 
 def claims() -> str:
+    """What the long run shows, in sentences."""
     facts, _ = checkpoint.read(DATA / "checkpoints" / "supervit_shapes.safetensors")
-    drop = {kind: " / ".join(said("shipped", f"top1 at (14, {keep}), dropping {kind}", 1) for keep in (0.5, 0.3, 0.1))
-            for kind in ("low", "random", "high")}
-    return "\n".join([
-        f"* **Keep rates.** At the trained rates dropping costs almost nothing here; at 14×14 and keep 0.5 / 0.3 / 0.1 (the last two never "
-        f"trained) top-1 is {drop['low']} when the least attended patches go, {drop['random']} when random ones go, and {drop['high']} when "
-        f"the most attended go.",
-        f"* **Attention** at the first drop lies on the answer's objects with a share of "
-        f"{said('shipped', 'class attention at the first drop: on the answer' + chr(39) + 's objects')} (chance "
-        f"{said('shipped', 'chance of a patch to be the answer' + chr(39) + 's')}); of the patches kept to the end at keep 0.5, "
-        f"{said('shipped', 'patches kept at the end, keep 0.5: on the answer' + chr(39) + 's objects')} are the objects'.",
-        f"* **Hard images have smaller objects.** Where there is one object, it fills "
-        f"{said('shipped', 'object' + chr(39) + 's share of the picture, easy, one object')} of the picture if the smallest point is right, "
-        f"{said('shipped', 'object' + chr(39) + 's share of the picture, hard, one object')} if only the largest is.",
-        f"* The shipped net learned for {facts['steps']:,} steps on difficulty up to {facts['trained_difficulty']} and is tested at {facts['difficulty']:g}.",
-    ])
+    low, random, high = (" / ".join(said(f"top1 at (14, {keep}), dropping {kind}", 1) for keep in (0.5, 0.3, 0.1))
+                         for kind in ("low", "random", "high"))
+    attention, chance, kept = (said(name) for name in (
+        "class attention at the first drop: on the answer's objects", "chance of a patch to be the answer's",
+        "patches kept at the end, keep 0.5: on the answer's objects"))
+    easy, hard = (said(f"object's share of the picture, {kind}, one object") for kind in ("easy", "hard"))
+    return f"""* **Keep rates.** At 14×14 and keep 0.5 / 0.3 / 0.1 (only the first was trained) top-1 is {low}
+  when the least attended patches go, {random} when random ones go, {high} when the most attended go.
+  At the trained rates dropping costs next to nothing on these pictures: compare the columns above.
+* **Attention** at the first drop lies on the answer's objects with a share of {attention} (chance {chance});
+  of the patches that are kept to the end at keep 0.5, {kept} are the objects'.
+* **Hard images have smaller objects.** Where there is one object, it fills {easy} of the picture
+  if the smallest point is right, {hard} if only the largest is.
+* The net of the explorer learned for {facts["steps"]:,} steps at difficulty up to {facts["trained_difficulty"]:g}
+  and is tested at {facts["difficulty"]:g}."""
 
 
 def main() -> None:
@@ -92,8 +96,10 @@ def main() -> None:
     shipped = read("supervit_shipped_points").groupby(["length", "keep"], as_index=False).mean(numeric_only=True)
     plots.save(plots.tradeoff(shipped.assign(method="supervit", source="ours")), "tradeoff")
     text = README.read_text()
-    for name, part in (("speed", speed_table()), ("small", small_table()), ("shipped", shipped_table()), ("claims", claims())):
-        text, found = re.subn(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text, flags=re.S)
+    parts = {"speed": speed_table(), "small": small_table(), "shipped": shipped_table(), "claims": claims()}
+    for name, part in parts.items():
+        between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
+        text, found = between.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text)
         if found != 1:
             raise ValueError(f"README.md needs one pair of markers <!-- {name} --> and <!-- end -->, it has {found}")
     README.write_text(text)

@@ -1,4 +1,4 @@
-"""The net that is shipped: SuperViT at the papers' lengths, trained long on hard `shapes`.  python benchmarks/supervit_shipped.py [seed ...]
+"""The shipped net: SuperViT at the papers' lengths, long on hard `shapes`.  python benchmarks/supervit_shipped.py [seed ...]
 
 Learning to find shapes is slow at 14x14 patches and quick at 8x8, and crowds are learned after single objects. So each net
 first learns at length 8 while the difficulty dial rises, then as a SuperViT at every length (about 20 minutes a seed on one
@@ -46,8 +46,8 @@ def measure(net: vitlab.SuperViT, seed: int) -> tuple[pd.DataFrame, pd.DataFrame
     """A row per point, and a row per claim."""
     test = vitlab.data.shapes("test", difficulty=TEST_DIAL, seed=seed)
     table = {p: vitlab.answers(net, test, p) for p in net.points}
-    points = pd.DataFrame([{"seed": seed, "length": p.length, "keep": p.keep, "top1": 100 * t.correct.mean(), "gmacs": t.gmacs.mean()}
-                           for p, t in table.items()])
+    points = pd.DataFrame([{"seed": seed, "length": p.length, "keep": p.keep, "top1": 100 * t.correct.mean(),
+                            "gmacs": t.gmacs.mean()} for p, t in table.items()])
     looks = focus(net, test, Point(14, 0.5))
     first, last = (looks[looks.layer == n] for n in (net.drop_blocks[0], looks.layer.max()))
     easy, dear = table[Point(8, 0.5)].correct, table[Point(14, 1.0)].correct
@@ -81,8 +81,9 @@ def main(*seeds: str) -> None:
         results.append(measure(net, seed))
         if seed == 0:
             top1 = {f"{r.length}, {r.keep:g}": round(r.top1, 2) for r in results[-1][0].itertuples()}
-            vitlab.save(net, DATA / "checkpoints" / "supervit_shapes.safetensors", difficulty=TEST_DIAL, trained_difficulty=DIAL, steps=STEPS, warm=WARM,
-                        recipe=vars(RECIPE), pictures=PICTURES, seed=seed, top1=top1, made_by="python benchmarks/supervit_shipped.py")
+            vitlab.save(net, DATA / "checkpoints" / "supervit_shapes.safetensors", difficulty=TEST_DIAL, trained_difficulty=DIAL,
+                        steps=STEPS, warm=WARM, recipe=vars(RECIPE), pictures=PICTURES, seed=seed, top1=top1,
+                        made_by="python benchmarks/supervit_shipped.py")
     points, claims = (pd.concat(part) for part in zip(*results, strict=True))
     write(points, DATA / "results" / "supervit_shipped_points.csv")
     write(claims, DATA / "results" / "supervit_shipped_claims.csv")

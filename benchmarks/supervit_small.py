@@ -1,8 +1,8 @@
 """What a short run shows: SuperViT on the small net and the easy `shapes`.  python benchmarks/supervit_small.py [seed ...]
 
 For every seed (of initialisation, order and pictures): the super-net; the plain ViT, also evaluated where it was not trained;
-and every sub-net trained alone (SuperViT's Table 3) with as many passes as it got inside the super-net, the extreme ones also with
-as many passes as the super-net made steps. Finished runs are kept under runs/ and read again, an interrupted one goes on.
+and every sub-net trained alone (SuperViT's Table 3) with as many passes as it got inside the super-net, the extreme ones also
+with as many passes as the super-net made steps. Finished runs are kept under runs/ and read again, an interrupted one goes on.
 Writes data/results/supervit_small_points.csv and supervit_small_claims.csv once all seeds asked for are done.
 """
 import sys

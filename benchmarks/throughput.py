@@ -26,7 +26,8 @@ class Timm(nn.Module):
         return self.vit(images)
 
 
-def main(backbone: str = "deit_small", batch: str = "32", precision: str = "fp32", device: str = "cpu", rounds: str = "9") -> pd.DataFrame:
+def main(backbone: str = "deit_small", batch: str = "32", precision: str = "fp32", device: str = "cpu",
+         rounds: str = "9") -> pd.DataFrame:
     torch.manual_seed(0)
     net = vitlab.create("supervit", backbone).to(device)
     images = vitlab.data.shapes("val", size=net.made["image_size"], n=int(batch)).images(range(int(batch))).to(device)
@@ -37,7 +38,8 @@ def main(backbone: str = "deit_small", batch: str = "32", precision: str = "fp32
     promise = gmacs(dense, images)[0]
     cost = {"timm dense": promise, **{name: gmacs(net, images[:1], p)[0] for name, p in names.items()}}
     printed = paper("supervit").query("backbone == @backbone and variant.isna() and source.str.endswith('Table 1')")
-    printed = printed.assign(paper_speed_up=printed.images_per_s / paper("dense").set_index("backbone").images_per_s.get(backbone, float("nan")))
+    yardstick = paper("dense").set_index("backbone").images_per_s.get(backbone, float("nan"))
+    printed = printed.assign(paper_speed_up=printed.images_per_s / yardstick)
     printed = {f"{r.length}, {r.keep:g}": round(r.paper_speed_up, 3) for r in printed.itertuples()}
     table = table.assign(
         backbone=backbone, gmacs=table.name.map(cost), flops_speed_up=promise / table.name.map(cost),

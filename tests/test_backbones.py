@@ -2,9 +2,9 @@
 import pytest
 import timm
 import torch
+from conftest import pictures
 
 import vitlab
-from conftest import pictures
 from vitlab import backbones
 
 

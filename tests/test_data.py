@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from vitlab.data import Augment, ImageSet, cache, hub, load, shapes
-from vitlab.data.outlines import OUTLINES, atlas, REACH, TILE
+from vitlab.data.outlines import OUTLINES, REACH, TILE, atlas
 from vitlab.data.picture import MEAN, STD, in_rgb, squared
 
 ROOT = Path(__file__).resolve().parents[1]

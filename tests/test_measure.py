@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import pictures
 
 import vitlab
-from conftest import pictures
 from vitlab.data import shapes
 from vitlab.measure import audit, facts, focus, layers, paper, race, speed, write
 from vitlab.measure.focus import on_patches

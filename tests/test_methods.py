@@ -3,9 +3,9 @@ import dataclasses
 
 import pytest
 import torch
+from conftest import pictures, sharpen
 
 import vitlab
-from conftest import pictures, sharpen
 from vitlab.methods import METHODS
 
 

@@ -4,9 +4,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import pictures, sharpen
 
 import vitlab
-from conftest import pictures, sharpen
 from vitlab.block import attention, attention_logits, mlp, qkv
 from vitlab.methods.supervit import Point, highest, resize, resize_patches
 from vitlab.tokens import take
@@ -178,7 +178,8 @@ def test_four_sub_nets_in_the_papers_order():
 
 
 @pytest.mark.parametrize(("knobs", "expected"), [
-    ({"subnets": "all"}, ["ce_14", "kl_14", "kl_14", "ce_12", "kl_12", "kl_12", "ce_10", "kl_10", "kl_10", "ce_8", "kl_8", "kl_8"]),
+    ({"subnets": "all"}, ["ce_14", "kl_14", "kl_14", "ce_12", "kl_12", "kl_12",
+                          "ce_10", "kl_10", "kl_10", "ce_8", "kl_8", "kl_8"]),
     ({"rates": (1.0,), "lengths": (8, 14)}, ["ce_14", "ce_8"]),
     ({"lengths": (14,)}, ["ce_14", "kl_14"]),
     ({"lengths": (8,), "rates": (0.5,)}, ["ce_8"]),
@@ -222,7 +223,8 @@ def test_token_types_keep_as_many_but_other_tokens(kind):
 @pytest.mark.parametrize(("knobs", "words"), [
     ({"lengths": (14, 8)}, "ascending"), ({"lengths": (8, 8)}, "ascending"), ({"rates": ()}, "rates must be"),
     ({"rates": (0.0, 1.0)}, "rates must be"), ({"rates": (1.2,)}, "rates must be"), ({"rates": (float("nan"),)}, "rates must be"),
-    ({"drop_blocks": (0, 3)}, "from 1 to 6"), ({"drop_blocks": (3, 2)}, "ascending block numbers"), ({"drop_blocks": (7,)}, "from 1 to 6"),
+    ({"drop_blocks": (0, 3)}, "from 1 to 6"), ({"drop_blocks": (3, 2)}, "ascending block numbers"),
+    ({"drop_blocks": (7,)}, "from 1 to 6"),
     ({"subnets": "five"}, "subnets must be one of four, all"), ({"token_type": "best"}, "token_type must be one of"),
     ({"align": "patch"}, "lengths that divide 56 pixels"), ({"embedding": "none"}, "embedding must be one of"),
 ])

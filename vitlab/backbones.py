@@ -59,8 +59,9 @@ def micro(name: str, num_classes: int, image_size: int, drop_path: float) -> Vis
     """
     stem = ConvStem(depth=4, channels=(32, 48, 64, 64), kernel_size=(3, 3, 3, 1), stride=MICRO_STRIDES[name],
                     norm_layer=GroupNorm1, act_layer=nn.GELU)
-    vit = VisionTransformer(img_size=image_size, patch_size=1, num_classes=num_classes, embed_dim=64, depth=MICRO_DEPTH[name], num_heads=4,
-                            mlp_ratio=2, drop_path_rate=drop_path, weight_init="jax", embed_layer=partial(HybridEmbed, stem, proj=False))
+    vit = VisionTransformer(img_size=image_size, patch_size=1, num_classes=num_classes, embed_dim=64, depth=MICRO_DEPTH[name],
+                            num_heads=4, mlp_ratio=2, drop_path_rate=drop_path, weight_init="jax",
+                            embed_layer=partial(HybridEmbed, stem, proj=False))
     field = build_sincos2d_pos_embed(list(vit.patch_embed.grid_size), vit.embed_dim)
     with torch.no_grad():
         vit.pos_embed[0, 1:] = 0.5 * field

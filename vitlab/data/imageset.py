@@ -32,7 +32,7 @@ class Augment:
 
     def batches(self, image_size: int) -> Callable[[Sequence[Image.Image]], Tensor]:
         """What turns a list of pictures into training's images, float [n, 3, S, S]."""
-        from timm.data import create_transform    # takes seconds to import, so only where it is used
+        from timm.data import create_transform  # takes seconds to import, so only where it is used
         transform = create_transform(image_size, is_training=True, mean=MEAN, std=STD, **asdict(self))
         return partial(augmented, transform)
 

@@ -5,4 +5,5 @@ from vitlab.measure.focus import focus
 from vitlab.measure.records import facts, paper, write
 from vitlab.measure.speed import Speed, race, throughput
 
-__all__ = ["Speed", "answers", "audit", "facts", "focus", "gmacs", "layers", "paper", "parameters", "race", "sweep", "throughput", "write"]
+__all__ = ["Speed", "answers", "audit", "facts", "focus", "gmacs", "layers", "paper", "parameters", "race", "sweep",
+           "throughput", "write"]

@@ -66,7 +66,8 @@ def sweep(method: nn.Module, data, points: Sequence[Any] | None = None, *, batch
     images = data.images(range(min(batch, len(data))))
     yard = (method, points[int(np.argmax(cost))]) if baseline is None else (baseline, None)
     names = [str(i) for i in range(len(points))]
-    speed = race({"yardstick": yard, **{n: (method, p) for n, p in zip(names, points)}}, images, precision=precision, rounds=rounds)
+    entries = {"yardstick": yard, **{n: (method, p) for n, p in zip(names, points)}}
+    speed = race(entries, images, precision=precision, rounds=rounds)
     speed = speed.set_index("name").loc[names]
     dense = gmacs(yard[0], images.to(next(yard[0].parameters()).device), yard[1]).mean()
     made = getattr(method, "made", {})

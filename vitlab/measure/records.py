@@ -16,7 +16,8 @@ DATA = Path(vitlab.__file__).parent.parent / "data"
 def paper(method: str | None = None) -> pd.DataFrame:
     """The papers' printed numbers in the columns of `sweep`; `source` names paper and table. None: every method's."""
     if not (DATA / "paper.csv").exists():
-        raise FileNotFoundError("the papers' numbers (data/paper.csv) lie in the project's checkout; install vitlab from one with pip install -e .")
+        raise FileNotFoundError("the papers' numbers (data/paper.csv) lie in the project's checkout; "
+                                "install vitlab from one with pip install -e .")
     frame = pd.read_csv(DATA / "paper.csv")
     return frame if method is None else frame[frame.method == method].reset_index(drop=True)
 
@@ -25,13 +26,15 @@ def facts(device: str = "cpu") -> dict[str, str]:
     """Where and when: date (UTC), processor or GPU, torch threads, versions of Python, torch, timm and vitlab."""
     name = torch.cuda.get_device_name() if device.startswith("cuda") else f"{processor()}, {os.cpu_count()} cores"
     return {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "hardware": name, "threads": str(torch.get_num_threads()),
-            "python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__, "vitlab": vitlab.__version__}
+            "python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__,
+            "vitlab": vitlab.__version__}
 
 
 def processor() -> str:
     """The CPU's model name where the system tells it."""
     info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from pandas import DataFrame
 from torch import Tensor, nn
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -48,14 +49,12 @@ def throughput(method: nn.Module, images: Tensor, point: Any = None, *, precisio
 
 
 def race(entries: dict[str, tuple[nn.Module, Any]], images: Tensor, *, precision: str = "fp32", rounds: int = 7,
-         stop: Callable[[], bool] | None = None) -> "pd.DataFrame | None":
+         stop: Callable[[], bool] | None = None) -> DataFrame | None:
     """Entries {name: (method, point)} run in turn, round by round, on the same batch [B, 3, S, S].
 
     A row per entry: name, images_per_s (median), speed_up (median over rounds of the first entry's time / its own, so the first
     is the yardstick), batch, device, precision, runs, spread. None as soon as `stop()` says so.
     """
-    import pandas as pd
-
     if not entries:
         raise ValueError("a race needs at least one entry {name: (method, point)}")
     runs = {name: prepare(method, images, point, precision) for name, (method, point) in entries.items()}
@@ -72,7 +71,7 @@ def race(entries: dict[str, tuple[nn.Module, Any]], images: Tensor, *, precision
     for name, (method, _) in entries.items():
         speed = speed_of(times[name], images, method, precision)
         rows.append({"name": name, **vars(speed), "speed_up": median(a / b for a, b in zip(first, times[name]))})
-    return pd.DataFrame(rows)
+    return DataFrame(rows)
 
 
 def prepare(method: nn.Module, images: Tensor, point: Any, precision: str) -> Callable[[], float]:

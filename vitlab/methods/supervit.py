@@ -128,7 +128,8 @@ class SuperViT(nn.Module):
         """Fail at the door: one sentence for each knob that makes no sense."""
         depth, blocks = len(self.vit.blocks), self.drop_blocks
         if list(self.lengths) != sorted(set(self.lengths)) or self.lengths[0] < 1:
-            raise ValueError(f"lengths must be ascending whole numbers of patches per side, such as (8, 10, 12, 14), not {self.lengths}")
+            raise ValueError("lengths must be ascending whole numbers of patches per side, such as (8, 10, 12, 14), "
+                             f"not {self.lengths}")
         if not self.rates or len(set(self.rates)) != len(self.rates) or not all(0 < r <= 1 for r in self.rates):
             raise ValueError(f"rates must be different numbers in (0, 1], such as (0.5, 0.7, 1.0), not {self.rates}")
         if list(blocks) != sorted(set(blocks)) or not 1 <= blocks[0] <= blocks[-1] <= depth:
@@ -141,7 +142,8 @@ class SuperViT(nn.Module):
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
         if self.align == "patch" and (bad := [n for n in self.lengths if image_size(self.vit) % n]):
-            raise ValueError(f'align="patch" needs lengths that divide {image_size(self.vit)} pixels, {bad} do not; use align="image_ac"')
+            raise ValueError(f'align="patch" needs lengths that divide {image_size(self.vit)} pixels, {bad} do not; '
+                             'use align="image_ac"')
 
     def make_positions(self, resample: bool) -> None:
         """One position table per length (Eq. 7); the largest stays where timm has it, so its weights load unchanged."""
@@ -161,7 +163,7 @@ class SuperViT(nn.Module):
         return {"vit.pos_embed", "vit.cls_token"} | {f"pos.{n}" for n in self.pos}
 
     def check(self, point: Point | None) -> Point:
-        """The point itself, or the largest for None; ValueError for a length that was not trained or a keep rate outside (0, 1]."""
+        """The point, or the largest for None; ValueError for a length that was not trained or a keep rate outside (0, 1]."""
         point = point or Point(self.lengths[-1], 1.0)
         if point.length not in self.lengths:
             raise ValueError(f"length {point.length} was not trained; choose from {self.lengths}")
@@ -216,7 +218,10 @@ class SuperViT(nn.Module):
             yield {f"ce_{length}": cross_entropy(full, labels)}
             for rate in rates[1:]:
                 part = self(images, Point(length, rate))
-                yield {f"kl_{length}": kl(part, full)} if self.objective == "ce_kl" else {f"ce_{length}": cross_entropy(part, labels)}
+                if self.objective == "ce_kl":
+                    yield {f"kl_{length}": kl(part, full)}
+                else:
+                    yield {f"ce_{length}": cross_entropy(part, labels)}
 
     def passes(self) -> list[tuple[int, tuple[float, ...]]]:
         """The sub-nets of one step: (length, keep rates from full downwards).
