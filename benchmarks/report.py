@@ -43,7 +43,7 @@ def speed_table() -> str:
         "ours": both.gmacs.map("{:.2f}".format), "promised": both.flops_speed_up.map("{:.2f}×".format),
         "measured": both.speed_up.map("{:.2f}×".format), "A100, paper": both.paper_speed_up.map("{:.2f}×".format)})
     one = ours.iloc[0]
-    how = f"{one.hardware}, {one.threads} threads, batch {one.batch}, {one.precision}, torch {one.torch}, {one.date}."
+    how = f"{one.hardware}, {int(one.threads)} threads, batch {int(one.batch)}, {one.precision}, torch {one.torch}, {one.date}."
     return f"{markdown(table)}\n\n{how}"
 
 
