@@ -6,6 +6,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import pytest
 import torch
+from samples import sharpen
 
 import vitlab
 
@@ -22,16 +23,3 @@ def small_supervit():
     """A SuperViT on the small net with 14x14 tokens, its attention sharpened so that rounding does not rank the tokens."""
     torch.manual_seed(0)
     return sharpen(vitlab.create("supervit", "micro_patch4", num_classes=10)).eval()
-
-
-def sharpen(method, factor: float = 5.0):
-    """At initialisation the class attention is almost uniform; larger query and key weights make it peaked."""
-    with torch.no_grad():
-        for block in method.vit.blocks:
-            block.attn.qkv.weight.mul_(factor)
-    return method
-
-
-def pictures(n: int, size: int = 56) -> torch.Tensor:
-    """Random normalised images [n, 3, size, size]."""
-    return torch.randn(n, 3, size, size)

@@ -2,7 +2,7 @@
 import pytest
 import timm
 import torch
-from conftest import pictures
+from samples import pictures
 
 import vitlab
 from vitlab import backbones

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import pictures
+from samples import pictures
 
 import vitlab
 from vitlab.data import shapes

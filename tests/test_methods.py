@@ -3,7 +3,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import pictures, sharpen
+from samples import pictures, sharpen
 
 import vitlab
 from vitlab.methods import METHODS

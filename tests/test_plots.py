@@ -7,8 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import torch
-from conftest import pictures
 from PIL import Image
+from samples import pictures
 
 import vitlab
 from vitlab import attribution, plots

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import pictures, sharpen
+from samples import pictures, sharpen
 
 import vitlab
 from vitlab.block import attention, attention_logits, mlp, qkv

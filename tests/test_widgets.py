@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import sharpen
 from ipywidgets.widgets import widget
 from PIL import Image
+from samples import sharpen
 from torch import nn
 
 import vitlab
