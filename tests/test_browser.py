@@ -116,8 +116,12 @@ def drive(page, shot):
     page.keyboard.press("End")
     page.wait_for_function(SETTLED, timeout=120_000)
     tokens = panel.locator(".vl-answer")
-    before = tokens.inner_text()
     handle(panel, "keep rate").focus()
+    page.keyboard.press("End")                                             # wherever the notebook left it
+    page.wait_for_function("() => document.querySelector('.vl-panel .vl-answer').textContent.includes('196 of 196')"
+                           " || document.querySelector('.vl-panel .vl-answer').textContent.includes('49 of 49')")
+    page.wait_for_function(SETTLED, timeout=120_000)
+    before = tokens.inner_text()
     page.keyboard.press("Home")
     page.wait_for_function(OTHER_ANSWER, arg=before, polling="raf")
     page.wait_for_function(SETTLED, timeout=120_000)

@@ -121,7 +121,7 @@ def test_the_papers_ratio_stands_beside_ours_where_the_paper_has_the_point(image
     paper = table.set_index(["length", "keep"]).images_per_s
     assert made.set(length=14, keep=0.7).wait(QUICK)
     assert made.result["paper"] == pytest.approx(paper[14, 0.7] / paper[14, 1.0])
-    assert f"paper’s deit_small on A100: {made.result['paper']:.2f}×" in made.view.speed.value
+    assert f"paper’s A100 {made.result['paper']:.2f}×" in made.view.speed.value
     made.close()
 
 

@@ -46,9 +46,9 @@ class Known:
         return None
 
     def paper(self, model: str) -> dict[Any, tuple[float, str]]:
-        """Point -> (the speed-up over the costliest point that the paper prints, for which net on which device).
+        """Point -> (the speed-up over the costliest point that the paper prints, its device), where it prints one.
 
-        The paper's own row of this backbone, or else of the first it names.
+        The paper's rows of this backbone, or else of the first it names.
         """
         made, knobs = self.made[model], [field.name for field in fields(self.methods[model].Point)]
         table = measure.paper(made.get("method", model))
@@ -61,4 +61,4 @@ class Known:
         table = table[table.backbone == (made.get("backbone") if made.get("backbone") in nets else nets[0])]
         dense = table.loc[table.gmacs.idxmax(), "images_per_s"]
         return {self.methods[model].Point(**{k: row[k] for k in knobs}):
-                (float(row["images_per_s"] / dense), f"{row['backbone']} on {row['device']}") for row in table.to_dict("records")}
+                (float(row["images_per_s"] / dense), row["device"]) for row in table.to_dict("records")}

@@ -53,7 +53,7 @@ def speed(timing: Timing, ask: Ask, paper: tuple[float, str] | None, versus: str
     else:
         promises = [f"FLOPs promise {timing.promise:.2f}×"]
         if paper:
-            promises.append(f"paper’s {escape(paper[1])}: {paper[0]:.2f}×")
+            promises.append(f"paper’s {escape(paper[1])} {paper[0]:.2f}×")
         ratio = f"<b>{timing.speed_up:.2f}×</b> {versus} ({', '.join(promises)})"
     how = f"median of {timing.runs}" if timing.runs > 1 else "first pass"
     return (f'<b class="vl-number">{digits(timing.images_per_s)}</b> images/s now · {ratio} · '
