@@ -7,6 +7,7 @@ refresh changes only what a run changed. A notebook is written only if it ran to
 import base64
 import io
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def refresh(path: Path) -> None:
     for cell in book.cells:
         if cell.cell_type == "code":
             tidy(cell)
+        else:
+            attach(cell)
     book.metadata = nbformat.from_dict({k: v for k, v in book.metadata.items() if k != "widgets"})
     book.metadata["language_info"] = {"name": "python"}
     draft = path.with_suffix(".part")
@@ -54,6 +57,14 @@ def tidy(cell) -> None:
             figure.update_layout(paper_bgcolor="white", plot_bgcolor="white")
             output.data["image/png"] = base64.b64encode(fewer_colours(figure.to_image("png", scale=SCALE))).decode()
             output.data.pop("text/html", None)
+
+
+def attach(cell) -> None:
+    """Put the figures a text shows into its cell: JupyterLab, opened on a notebook, serves nothing outside its folder."""
+    names = re.findall(r"\(attachment:([^)]+)\)", cell.source)
+    if names:
+        cell["attachments"] = {name: {"image/png": base64.b64encode((HERE.parent / "figures" / name).read_bytes()).decode()}
+                               for name in names}
 
 
 def fewer_colours(png: bytes) -> bytes:

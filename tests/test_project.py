@@ -124,4 +124,5 @@ class TestNotebook:
         for cell in json.loads(path.read_text())["cells"]:
             if cell["cell_type"] == "markdown":
                 for link in re.findall(r"\]\((?!http)([^)#]+)\)", "".join(cell["source"])):
-                    assert (path.parent / link).exists(), link
+                    name = link.removeprefix("attachment:")
+                    assert name in cell.get("attachments", {}) if name != link else (path.parent / link).exists(), link

@@ -18,7 +18,7 @@ def live(sweep: DataFrame | None = None) -> go.Figure:
     for column, many, one in ((1, "history", "now"), (2, "visited", "here")):
         for trace in tradeoff(sweep).data if column == 2 and sweep is not None else ():
             if trace.x[0] is not None:                                         # its legend entries stay outside
-                figure.add_trace(trace, row=1, col=2)
+                figure.add_trace(trace.update(mode="lines+markers", marker_size=6), row=1, col=2)    # too small for labels
         figure.add_scatter(name=many, x=[], y=[], mode="lines+markers" if column == 1 else "markers", row=1, col=column,
                            line={"color": INK, "width": 1}, marker=marker_of(color_of("supervit"), "circle", 7),
                            hovertemplate="%{text}: %{y:.4g} images/s<extra></extra>")
