@@ -1,4 +1,4 @@
-"""What tests are made of: random pictures, and nets whose attention is peaked."""
+"""What tests are made of: random pictures, nets whose attention is peaked, thresholds that rounding cannot cross."""
 import torch
 
 
@@ -13,3 +13,11 @@ def sharpen(method, factor: float = 5.0):
 def pictures(n: int, size: int = 56) -> torch.Tensor:
     """Random normalised images [n, 3, size, size]."""
     return torch.randn(n, 3, size, size)
+
+
+def between(values) -> float:
+    """The middle of the widest gap among the middle half of the values: rounding moves none of them across it."""
+    values = torch.as_tensor(values).double().sort().values
+    low, high = len(values) // 4, len(values) - len(values) // 4
+    gaps = values[low:high].diff()
+    return (values[low:high - 1] + gaps / 2)[gaps.argmax()].item()

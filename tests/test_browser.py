@@ -69,7 +69,7 @@ def opened(window, address):
     page = window.new_page(viewport={"width": 1400, "height": 1000})
     page.complaints = []
     page.on("pageerror", lambda error: page.complaints.append(f"page error: {error}"))
-    page.on("request", lambda r: None if r.url.split(":")[0] in ("data", "blob") or "//127.0.0.1" in r.url
+    page.on("request", lambda r: None if r.url.split(":")[0] in ("data", "blob", "attachment") or "//127.0.0.1" in r.url
             else page.complaints.append(f"request to {r.url}"))
     page.goto(address)
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)

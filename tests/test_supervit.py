@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from samples import pictures, sharpen
+from samples import between, pictures, sharpen
 
 import vitlab
 from vitlab.block import attention, attention_logits, mlp, qkv
@@ -261,7 +261,7 @@ def test_early_exit_answers_as_its_stages_do(small_supervit):
     cascade = vitlab.EarlyExit(small_supervit, (Point(8, 0.5), Point(14, 0.7))).eval()
     first, second = (small_supervit(images, p) for p in cascade.stages)
     confidence = first.softmax(-1).amax(-1)
-    threshold = confidence.median().item()
+    threshold = between(confidence)
     trace = vitlab.Trace()
     logits = cascade(images, cascade.Point(threshold), trace)
     early = confidence >= threshold
