@@ -1,0 +1,56 @@
+"""The two ends of a backbone's forward pass: images to tokens, and the class token to logits."""
+import torch
+from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+
+def grid(vit: VisionTransformer) -> int:
+    """Patches per side that the backbone was made for."""
+    return vit.patch_embed.grid_size[0]
+
+
+def image_size(vit: VisionTransformer) -> int:
+    """Pixels per side that the backbone was made for."""
+    return vit.patch_embed.img_size[0]
+
+
+def resample_positions(vit: VisionTransformer, length: int) -> Tensor:
+    """The backbone's own position table at length x length patches: [1, P + length², D] (bicubic, prefix rows copied)."""
+    return resample_abs_pos_embed(vit.pos_embed.detach(), [length, length], num_prefix_tokens=vit.num_prefix_tokens)
+
+
+def embed(vit: VisionTransformer, images: Tensor, positions: Tensor | None = None) -> Tensor:
+    """Images [B, 3, h, w] -> tokens [B, T, D], prefix tokens first; `positions` [1, T, D] replaces the backbone's table."""
+    return tokens(vit, vit.patch_embed(images), positions)
+
+
+def tokens(vit: VisionTransformer, patches: Tensor, positions: Tensor | None = None) -> Tensor:
+    """Embedded patches [B, N, D] -> tokens [B, T, D]: prefix tokens in front, positions added."""
+    prefix = [t.expand(len(patches), -1, -1) for t in (vit.cls_token, vit.reg_token) if t is not None]
+    x = torch.cat([*prefix, patches], 1) + (vit.pos_embed if positions is None else positions)
+    return vit.norm_pre(vit.pos_drop(x))
+
+
+def head(vit: VisionTransformer, x: Tensor) -> Tensor:
+    """Tokens [B, T, D] -> logits [B, K], from the normed class token."""
+    return vit.forward_head(vit.norm(x))
+
+
+def check_images(images: Tensor, size: int) -> None:
+    """Raise ValueError, in one sentence, unless images is a batch [B, 3, size, size] of finite floats.
+
+    Pixels are looked at on the CPU only: elsewhere the look would stall the device.
+    """
+    if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[1] != 3:
+        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"images must be a tensor [B, 3, {size}, {size}], not {shape}; add the batch axis with images[None]")
+    if not images.is_floating_point():
+        raise ValueError(f"images must be normalised floats, not {images.dtype}; use the image set's images() or prepare()")
+    if len(images) == 0:
+        raise ValueError("the batch holds no image; give at least one")
+    if images.shape[2] != size or images.shape[3] != size:
+        raise ValueError(f"images are {images.shape[2]}x{images.shape[3]} pixels but this net takes {size}x{size}; "
+                         f"load the data with image_size={size}")
+    if images.device.type == "cpu" and not torch.jit.is_tracing() and not images.sum().isfinite():
+        raise ValueError("images hold NaN or infinite pixels; check the pictures and the normalisation")
