@@ -5,8 +5,9 @@ import torch
 def sharpen(method, factor: float = 5.0):
     """At initialisation the class attention is almost uniform; larger query and key weights make it peaked."""
     with torch.no_grad():
-        for block in method.vit.blocks:
-            block.attn.qkv.weight.mul_(factor)
+        for name, weight in method.named_parameters():
+            if name.endswith("attn.qkv.weight"):
+                weight.mul_(factor)
     return method
 
 

@@ -10,13 +10,14 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods knows a method by name
-    "block": set(), "tokens": set(), "losses": set(), "recipe": set(), "data": set(), "checkpoint": set(),
+    "block": set(), "tokens": set(), "losses": set(), "recipe": set(), "data": set(), "checkpoint": set(), "budget": set(),
     "trace": {"block", "tokens"},
     "backbones": set(),
+    "cascade": {"trace"},
     "method": {"backbones", "block", "losses", "trace"},
-    "methods": {"backbones", "block", "tokens", "losses", "recipe", "trace", "method", "checkpoint"},
+    "methods": {"backbones", "block", "tokens", "losses", "recipe", "trace", "method", "checkpoint", "cascade"},
     "train": {"recipe", "checkpoint"},
-    "measure": {"trace"},
+    "measure": {"trace", "budget", "cascade"},
     "attribution": {"trace"},
     "plots": {"trace"},
     "widgets": {"plots", "measure", "attribution", "trace", "data", "backbones"},

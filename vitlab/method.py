@@ -22,7 +22,7 @@ class Method(Protocol):
     vit: VisionTransformer
     Point: type                     # the dataclass of one operating point; Point() is the headline model
     points: Sequence[Any]           # the operating points of the paper's table, cheapest first
-    adaptive: bool                  # can two images cost differently at one point?
+    adaptive: bool | str            # can two images cost differently at one point? "exit": only by the exit they leave at
 
     def forward(self, images: Tensor, point: Any = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K] of normalised images [B, 3, S, S], in training and evaluation alike."""

@@ -29,13 +29,13 @@ class Trace:
     exit: Tensor | None = None
 
     def add(self, layer: int, grid: tuple[int, int], ids: Tensor, q: Tensor, k: Tensor, *,
-            fed: Tensor | None = None, extra: int = 1) -> None:
+            fed: Tensor | None = None, extra: int = 1, mask: Tensor | None = None) -> None:
         """Record one block.
 
         ids [B, n]: patch numbers of the tokens in attention; fed [B, m]: of those that reach the MLP (default: the same);
-        q, k [B, H, extra + n, d]: this block's queries and keys.
+        q, k [B, H, extra + n, d]: this block's queries and keys; mask [B, H, T, T]: what it adds to its logits.
         """
-        weight = cls_attention(q, k).mean(1)[:, extra:].detach()
+        weight = cls_attention(q, k, None if mask is None else mask[:, :, :1]).mean(1)[:, extra:].detach()
         empty = torch.zeros(len(ids), grid[0] * grid[1], device=ids.device)
         attended = put(empty, ids, torch.ones_like(weight)).bool()
         reached = attended if fed is None else put(empty, fed, torch.ones_like(fed, dtype=empty.dtype)).bool()

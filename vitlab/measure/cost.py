@@ -12,21 +12,35 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vitlab.trace import Trace
+
 
 @torch.no_grad()
 def gmacs(method: nn.Module, images: Tensor, point: Any = None) -> np.ndarray:
     """Multiply-adds / 1e9 of each image [B, 3, S, S], by torch's counter: float array [B].
 
-    Images go one at a time, so padding is never counted; a method whose cost does not depend on the image is counted once.
+    Images go one at a time, so padding is never counted; a method whose cost does not depend on the image is counted once,
+    and one whose cost depends on the exit alone once per exit.
     """
     was_training = method.training
     method.eval()
     try:
-        few = images if method.adaptive else images[:1]
-        counts = [count(method, image[None], point) for image in few]
+        kinds = kinds_of(method, images, point)
+        counts = {kind: count(method, images[[kinds.index(kind)]], point) for kind in set(kinds)}
     finally:
         method.train(was_training)
-    return np.resize(np.array(counts) / 1e9, len(images))
+    return np.array([counts[kind] for kind in kinds]) / 1e9
+
+
+def kinds_of(method: nn.Module, images: Tensor, point: Any) -> list[int]:
+    """A number for every image; images of the same number cost the same."""
+    if not method.adaptive:
+        return [0] * len(images)
+    if method.adaptive != "exit":
+        return list(range(len(images)))
+    trace = Trace()
+    method(images, point, trace)
+    return trace.exit.tolist()
 
 
 def count(method: nn.Module, image: Tensor, point: Any) -> float:
@@ -41,7 +55,8 @@ def audit(method: nn.Module, image: Tensor, point: Any = None) -> dict[str, floa
     """The same count by fvcore, which the papers used, for one image [1, 3, S, S]: 1e9 multiply-adds by kind of operation.
 
     fvcore does not know fused attention and would report DeiT-S as 4.25 instead of 4.60, so it is told.
-    "total" includes LayerNorm and resizing as fvcore counts them; "core" is what `gmacs` counts.
+    "total" includes LayerNorm and resizing as fvcore counts them; "core" is what `gmacs` counts. Of a method with early exits
+    and no point, every exit is run: the cost of leaving at the last one.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")                                   # torch.jit, which fvcore needs, warns on import and use
@@ -62,7 +77,9 @@ class _At(nn.Module):
         super().__init__()
         self.method, self.point = method, point
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if self.point is None and hasattr(self.method, "exits"):
+            return tuple(self.method.exits(images))             # all are returned: the tracer drops what reaches no output
         return self.method(images, self.point)
 
 

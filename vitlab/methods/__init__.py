@@ -6,9 +6,11 @@ from torch import nn
 
 from vitlab import backbones, checkpoint
 from vitlab.method import Dense
+from vitlab.methods.adaptive_depth import AdaptiveDepth
+from vitlab.methods.dvt import DVT
 from vitlab.methods.supervit import SuperViT
 
-METHODS = {"dense": Dense, "supervit": SuperViT}
+METHODS = {"dense": Dense, "supervit": SuperViT, "dvt": DVT, "adaptive_depth": AdaptiveDepth}
 
 
 def create(method: str, backbone: str, num_classes: int = 1000, *, image_size: int | None = None, pretrained: bool = False,
@@ -39,8 +41,13 @@ def load(path: str | Path) -> nn.Module:
     """
     facts, tensors = checkpoint.read(path)
     made = dict(facts["made"])
-    knobs = {k: tuple(v) if isinstance(v, list) else v for k, v in made.pop("knobs").items()}
+    knobs = {k: tupled(v) for k, v in made.pop("knobs").items()}
     net = create(**made, **knobs)
     checkpoint.fill(net, tensors, path)
     net.facts = facts
     return net.eval()
+
+
+def tupled(value):
+    """JSON knows no tuples: lists, also lists of lists, as tuples."""
+    return tuple(map(tupled, value)) if isinstance(value, list) else value

@@ -5,11 +5,12 @@ from scratch, at the next point. Works on any method, so that confidence cascade
 """
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from vitlab import cascade
 from vitlab.trace import Trace
 
 
@@ -17,7 +18,7 @@ from vitlab.trace import Trace
 class Point:
     """Stop as soon as an image is at least this confident: 0 = always after the first stage, 1 = never before the last."""
 
-    threshold: float = 0.7
+    threshold: float | tuple[float, ...] = 0.7          # or one for each exit but the last
 
 
 class EarlyExit(nn.Module):
@@ -27,7 +28,6 @@ class EarlyExit(nn.Module):
     """
 
     Point = Point
-    adaptive = True
 
     def __init__(self, method: nn.Module, stages: Sequence[Any], thresholds: Sequence[float] = (0.3, 0.5, 0.7, 0.9, 0.97, 1.0)):
         super().__init__()
@@ -35,27 +35,24 @@ class EarlyExit(nn.Module):
             raise ValueError("an early exit needs at least two stages, cheapest first")
         self.method, self.vit, self.stages = method, method.vit, tuple(stages)
         self.points = tuple(Point(t) for t in thresholds)
+        self.adaptive = True if method.adaptive else "exit"
+
+    def steps(self) -> list[cascade.Stage]:
+        """The stages as functions: each starts from the picture, nothing is handed on."""
+        return [partial(self.step, point) for point in self.stages]
+
+    def step(self, point: Any, images: Tensor, carry: None, trace: Trace | None) -> tuple[Tensor, None]:
+        """One stage: the method at one of its points."""
+        return self.method(images, point, trace), None
 
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K]; rows that are confident leave the batch. `trace.exit` [B] is the stage that answered."""
-        point = point or Point()
-        if not 0 <= point.threshold <= 1:
-            raise ValueError(f"threshold must be in [0, 1], not {point.threshold}; 0 always stops at the first stage")
-        rows = torch.arange(len(images), device=images.device)             # the images still inside
-        logits, exits = None, torch.zeros_like(rows)
-        for stage, at in enumerate(self.stages):
-            record = None if trace is None else Trace()
-            here = self.method(images[rows], at, record)
-            logits = here if logits is None else logits.index_copy(0, rows, here)
-            exits[rows] = stage
-            if trace is not None:
-                trace.join(record, stage, rows, len(images))
-            rows = rows[here.float().softmax(-1).amax(-1) < point.threshold] if point.threshold < 1 else rows
-            if len(rows) == 0:
-                break
-        if trace is not None:
-            trace.exit = exits
-        return logits
+        thresholds = cascade.check((point or Point()).threshold, len(self.stages))
+        return cascade.run(self.steps(), images, thresholds, trace)
+
+    def exits(self, images: Tensor) -> Iterator[Tensor]:
+        """Logits [B, K] of every stage, no image leaving."""
+        return cascade.run_all(self.steps(), images)
 
     def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
         """The method's own: an early exit adds nothing to train."""

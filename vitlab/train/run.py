@@ -67,13 +67,13 @@ def prepare(accelerator: Accelerator, method: nn.Module, data, recipe: Recipe, o
 
 
 def parameter_groups(method: nn.Module, recipe: Recipe) -> list[dict]:
-    """Groups for AdamW: decayed or not, and at `lr` or, under `vit.`, at `lr_backbone`."""
+    """Groups for AdamW: decayed or not, and at `lr` or, for what belongs to a timm net, at `lr_backbone`."""
     still = {*POSITIONS, *getattr(method, "no_weight_decay", set)(),
              *(f"vit.{name}" for name in method.vit.no_weight_decay())}
     groups = param_groups_weight_decay(method, recipe.weight_decay, no_weight_decay_list=still)
     if recipe.lr_backbone is None:
         return groups
-    backbone = {id(p) for name, p in method.named_parameters() if name.startswith("vit.")}
+    backbone = {id(p) for name, p in method.named_parameters() if "vit" in name.split(".")[:-1]}
     scales = ((False, 1.0), (True, recipe.lr_backbone / recipe.lr))
     split = [{**group, "params": [p for p in group["params"] if (id(p) in backbone) == inside], "lr_scale": scale}
              for inside, scale in scales for group in groups]

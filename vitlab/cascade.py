@@ -1,0 +1,94 @@
+"""Early exit: an image leaves a cascade at the first stage that is sure enough, and nothing after that stage is computed for it.
+
+A stage is a function (images [b, 3, S, S], carry, trace) -> (logits [b, K], carry). The carry is what a stage hands on to the
+next; `carry[rows]` follows the images that stay. Every cascade of vitlab runs through `run`.
+"""
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitlab.trace import Trace
+
+EVEN = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)                # one threshold for all exits, until a search finds better ones
+Stage = Callable[[Tensor, Any, Trace | None], tuple[Tensor, Any]]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One threshold per exit but the last: leave as soon as an exit is at least this sure. 0 = always, 1 = never."""
+
+    thresholds: tuple[float, ...] = (1.0, 1.0)
+
+
+def confidence(logits: Tensor, images: Tensor, stage: int) -> Tensor:
+    """The largest softmax probability, [b, K] -> [b] (DVT Sec. 3.3)."""
+    return logits.float().softmax(-1).amax(-1)
+
+
+def entropy(logits: Tensor, images: Tensor, stage: int) -> Tensor:
+    """1 - H(p) / log K: 1 for a certain answer, 0 for a uniform one, [b, K] -> [b] (DVT Table 9)."""
+    p = logits.float().softmax(-1)
+    return (1 + torch.special.xlogy(p, p).sum(-1) / log(max(p.shape[-1], 2))).clamp(0, 1)
+
+
+def random(logits: Tensor, images: Tensor, stage: int) -> Tensor:
+    """A lot in [0, 1) that every picture draws from its own pixels, so that it draws the same in every batch (DVT Table 9)."""
+    bits = images.float().contiguous().view(torch.int32).flatten(1).long()
+    salt = torch.arange(1, bits.shape[1] + 1, device=bits.device) * 2654435761 + stage
+    return (bits * salt).sum(1).remainder(1 << 24).float() / (1 << 24)
+
+
+CRITERIA = {"confidence": confidence, "entropy": entropy, "random": random}
+
+
+def check(thresholds: Sequence[float] | float, exits: int) -> tuple[float, ...]:
+    """Thresholds of a cascade with this many exits; ValueError for a wrong number of them or one outside [0, 1]."""
+    found = tuple(thresholds) if isinstance(thresholds, Sequence) else (thresholds,) * (exits - 1)
+    if len(found) != exits - 1:
+        raise ValueError(f"{exits} exits need {exits - 1} thresholds, one for each but the last, not {len(found)}")
+    if bad := [t for t in found if not 0 <= t <= 1]:
+        raise ValueError(f"a threshold must be in [0, 1], not {bad[0]}; 0 leaves at once, 1 never")
+    return found
+
+
+def stop_at(stage: int, exits: int) -> tuple[float, ...]:
+    """The thresholds with which every image leaves at this stage, counted from 0."""
+    return (1.0,) * stage + (0.0,) * (exits - 1 - stage)
+
+
+def run(stages: Sequence[Stage], images: Tensor, thresholds: Sequence[float], trace: Trace | None = None,
+        criterion: str = "confidence") -> Tensor:
+    """Logits [B, K]; rows that are sure leave the batch. `trace.exit` [B] is the stage that answered, counted from 0."""
+    rows, here, carry = torch.arange(len(images), device=images.device), images, None
+    logits, exits = None, torch.zeros_like(rows)
+    for number, stage in enumerate(stages):
+        record = None if trace is None else Trace()
+        answer, carry = stage(here, carry, record)
+        logits = answer if logits is None else logits.index_copy(0, rows, answer)
+        exits[rows] = number
+        if trace is not None:
+            trace.join(record, number, rows, len(images))
+        last = number == len(stages) - 1
+        if last or thresholds[number] <= 0:
+            break
+        if thresholds[number] < 1:
+            stay = (CRITERIA[criterion](answer, here, number) < thresholds[number]).nonzero()[:, 0]
+            if len(stay) == 0:
+                break
+            if len(stay) < len(here):
+                rows, here, carry = rows[stay], here[stay], None if carry is None else carry[stay]
+    if trace is not None:
+        trace.exit = exits
+    return logits
+
+
+def run_all(stages: Sequence[Stage], images: Tensor) -> Iterator[Tensor]:
+    """The logits [B, K] of every exit, no image leaving: what training and the search for thresholds need."""
+    carry = None
+    for stage in stages:
+        logits, carry = stage(images, carry, None)
+        yield logits

@@ -1,0 +1,34 @@
+"""What every exit of a cascade says of every image: one pass, from which thresholds for any budget are found."""
+import numpy as np
+import torch
+from torch import nn
+
+from vitlab.budget import Exits
+from vitlab.cascade import CRITERIA, stop_at
+from vitlab.measure.answers import check_data
+from vitlab.measure.cost import gmacs
+
+
+@torch.inference_mode()
+def exits(method: nn.Module, data, *, criterion: str | None = None, batch: int = 250) -> Exits:
+    """Score and correctness [exits, images] of an image set, and the cumulative cost of each exit in 1e9 multiply-adds.
+
+    criterion: "confidence", "entropy" or "random" (None: the method's own). Hand the result to `vitlab.budget`.
+    Raises ValueError for a method without exits, an empty set or labels that the method has no class for.
+    """
+    if not hasattr(method, "exits"):
+        raise ValueError(f"{type(method).__name__} has no early exits; use dvt, adaptive_depth or vitlab.EarlyExit")
+    check_data(method, data)
+    method.eval()
+    device = next(method.parameters()).device
+    sure = CRITERIA[criterion or getattr(method, "criterion", "confidence")]
+    score, correct = [], []
+    for start in range(0, len(data), batch):
+        index = range(start, min(start + batch, len(data)))
+        images, labels = data.images(index).to(device), data.labels[list(index)].to(device)
+        logits = list(method.exits(images))
+        score.append(torch.stack([sure(part, images, stage) for stage, part in enumerate(logits)]).cpu())
+        correct.append(torch.stack([part.argmax(-1) == labels for part in logits]).cpu())
+    count = len(logits)
+    cost = [gmacs(method, images[:1], method.Point(stop_at(stage, count)))[0] for stage in range(count)]
+    return Exits(torch.cat(score, 1).numpy(), torch.cat(correct, 1).numpy(), np.array(cost))

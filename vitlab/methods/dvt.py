@@ -1,0 +1,318 @@
+"""DVT, Wang et al., NeurIPS 2021 (arXiv 2105.15075): a cascade of ViTs with more and more tokens, left as soon as one is sure.
+
+Each stage is a net of its own on a finer patch grid. It reuses what the stage before it found: features, concatenated to the
+input of every MLP, and relations, attention logits added to its own. An image that is confident leaves; its rows are gone.
+
+paper -> here:  z_up = Reuse.features · A_up = Reuse.relations · f_l, E_l = Context · r_l = Relations · eta = thresholds.
+Where paper and official code differ we follow the code (its counts make the paper's FLOPs table):
+  * grids whose patches do not divide the picture are padded with zeros (10x10: patches of 23 pixels, padding 3);
+  * logits are handed on with what was added to them, and gradients flow from a stage into the one before (`detach=True`: not);
+  * upsampling is nearest to twice the upstream grid, then average pooling: two taps per axis, never bilinear.
+Departures from both: rows really leave the batch (the code runs every stage and simulates exits afterwards); thresholds come
+from `vitlab.budget`; the widened layers start as the backbone's own in the columns that were there; for narrower nets than
+T2T-ViT-12 the context's 128 and 48 shrink with the width; for other grids than 14 the grids stand at the same fractions.
+The context of the last block of the last stage reaches patches that nobody reads; it is kept because the paper counts it.
+"""
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from vitlab import cascade
+from vitlab.backbones import check_images, embed, grid, head, image_size, sibling
+from vitlab.block import attend, attention, attention_logits, mlp, qkv
+from vitlab.cascade import CRITERIA, Point
+from vitlab.losses import cross_entropy
+from vitlab.recipe import Recipe
+from vitlab.trace import Trace
+
+HIDDEN_BYTES = 64 * 2 ** 20                                 # of the relation MLP's hidden channels, when nothing is trained
+
+
+def layers_of(which: str, depth: int) -> list[int]:
+    """Blocks by name, 0-based: all, first, final, shallow or deep half (Tables 7, 8, 11-13)."""
+    half = depth // 2
+    return {"all": list(range(depth)), "same": list(range(depth)), "first": [0], "final": [depth - 1],
+            "shallow": list(range(half)), "deep": list(range(half, depth))}[which]
+
+
+class Enlarge(nn.Module):
+    """A finer grid on the last but one axis (Fig. 5): [..., P + old², C] -> [..., P + new², C], prefix rows untouched.
+
+    how: "grid", two taps per axis; "official", the same numbers by the code's slower operators, which fvcore counts.
+    """
+
+    def __init__(self, old: int, new: int, prefix: int, how: str = "grid"):
+        super().__init__()
+        self.old, self.new, self.prefix, self.how = old, new, prefix, how
+        taps = [[cell // 2 for cell in range(2 * old * i // new, -(-2 * old * (i + 1) // new))] for i in range(new)]
+        self.register_buffer("low", torch.tensor([t[0] for t in taps]), persistent=False)
+        self.register_buffer("high", torch.tensor([t[-1] for t in taps]), persistent=False)
+        share = [t.count(t[-1]) / len(t) if t[-1] > t[0] else 0.0 for t in taps]
+        self.register_buffer("share", torch.tensor(share)[:, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        cells, width = x[..., self.prefix:, :], x.shape[-1]
+        if self.how == "official":
+            picture = cells.mT.reshape(-1, 1, self.old, self.old)
+            picture = F.adaptive_avg_pool2d(F.interpolate(picture, scale_factor=2.0), self.new)
+            cells = picture.reshape(*x.shape[:-2], width, -1).mT
+        else:
+            rows = self.between(cells.reshape(-1, self.old, self.old * width))              # [n, new, old * C]
+            cells = self.between(rows.reshape(-1, self.old, width)).reshape(*x.shape[:-2], -1, width)
+        return torch.cat([x[..., :self.prefix, :], cells], -2)
+
+    def between(self, x: Tensor) -> Tensor:
+        """Two taps on the middle axis: [n, old, C] -> [n, new, C]."""
+        return x.index_select(1, self.low).lerp(x.index_select(1, self.high), self.share.to(x.dtype))
+
+    def both(self, relation: Tensor) -> Tensor:
+        """Queries and keys of attention logits: [B, H, P + old², P + old²] -> [B, H, P + new², P + new²]."""
+        return self(self(relation).mT.contiguous()).mT
+
+
+class Naive(Enlarge):
+    """Table 8's mistake: the block of patch-to-patch logits resized as one picture; its class rows and columns as above."""
+
+    def both(self, relation: Tensor) -> Tensor:
+        p, right = self.prefix, super().both(relation)
+        middle = F.interpolate(relation[..., p:, p:], size=(self.new ** 2, self.new ** 2))
+        bottom = torch.cat([right[..., p:, :p], middle], -1)
+        return torch.cat([right[..., :p, :], bottom], -2)
+
+
+@dataclass
+class Reuse:
+    """What a stage hands on about b images; `reuse[rows]` follows those that stay."""
+
+    features: list[Tensor]              # z_up: [b, T, D], the last block's output, or every block's
+    relations: Tensor | None            # A_up: [b, M, T, T] attention logits of all its heads and blocks, M = H * L
+
+    def __getitem__(self, rows: Tensor) -> "Reuse":
+        return Reuse([z[rows] for z in self.features], None if self.relations is None else self.relations[rows])
+
+    def detach(self) -> "Reuse":
+        """The same without gradients to the stage that found it."""
+        return Reuse([z.detach() for z in self.features], None if self.relations is None else self.relations.detach())
+
+
+class Context(nn.Module):
+    """E_l = f_l(z_up), Eq. 4: an embedding of the upstream features for each block that reuses them.
+
+    reuse_cls False puts zeros where the class token is, as the paper found better.
+    """
+
+    def __init__(self, width: int, hidden: int, out: int, layers: Sequence[int], enlarge: Enlarge, *, norm: bool,
+                 reuse_cls: bool):
+        super().__init__()
+        self.enlarge, self.reuse_cls = enlarge, reuse_cls
+        self.nets = nn.ModuleDict({
+            str(layer): nn.Sequential(nn.LayerNorm(width) if norm else nn.Identity(), nn.Linear(width, hidden), nn.GELU(),
+                                      nn.Linear(hidden, out)) for layer in layers})
+
+    def forward(self, layer: int, features: list[Tensor]) -> Tensor:
+        """[B, P + N, D'] for one block."""
+        e = self.enlarge(self.nets[str(layer)](features[layer if len(features) > 1 else 0]))
+        return e if self.reuse_cls else F.pad(e[:, self.enlarge.prefix:], (0, 0, self.enlarge.prefix, 0))
+
+
+class Relations(nn.Module):
+    """r(A_up), Eq. 8: one MLP over the channels of all upstream logits, then a finer grid block by block.
+
+    Handed on are M numbers per pair of upstream tokens; only H channels at a time are ever enlarged.
+    """
+
+    def __init__(self, heads: int, depth: int, source: str, layers: Sequence[int], net: str, enlarge: Enlarge, zero_last: bool):
+        super().__init__()
+        self.heads, self.layers, self.enlarge = heads, list(layers), enlarge
+        told, out, hidden = heads * len(layers_of(source, depth)), heads * len(layers), 3 * heads * depth
+        groups = depth if source == "same" else 1
+        self.hidden = hidden
+        self.net = nn.Conv2d(told, out, 1, groups=groups) if net == "linear" else nn.Sequential(
+            nn.Conv2d(told, hidden, 1, groups=groups), nn.GELU(), nn.Conv2d(hidden, out, 1, groups=groups))
+        if zero_last:
+            last = self.net if net == "linear" else self.net[-1]
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, relations: Tensor) -> Tensor:
+        """A_up [B, M, T, T] -> the logits to add, still on the upstream grid: [B, H * blocks, T, T]."""
+        few = max(1, HIDDEN_BYTES // (4 * self.hidden * relations.shape[-1] ** 2))
+        if torch.is_grad_enabled() or len(relations) <= few:
+            return self.net(relations)
+        return torch.cat([self.net(part) for part in relations.split(few)])
+
+    def bias(self, layer: int, low: Tensor) -> Tensor | None:
+        """What is added to one block's logits, [B, H, T', T'] on this stage's grid; None where it reuses none."""
+        if layer not in self.layers:
+            return None
+        first = self.layers.index(layer) * self.heads
+        return self.enlarge.both(low[:, first:first + self.heads])
+
+
+class Stage(nn.Module):
+    """One Transformer of the cascade.
+
+    hands_on: the blocks whose logits the next stage wants; layerwise: it wants every block's features, not the last one's.
+    """
+
+    def __init__(self, vit: VisionTransformer, context: Context | None = None, relations: Relations | None = None,
+                 hands_on: Sequence[int] = (), layerwise: bool = False):
+        super().__init__()
+        self.vit, self.context, self.relations = vit, context, relations
+        self.hands_on, self.layerwise = frozenset(hands_on), layerwise
+        for layer in () if context is None else map(int, context.nets):
+            widen(vit.blocks[layer], context.nets[str(layer)][-1].out_features)
+
+    def forward(self, images: Tensor, up: Reuse | None, trace: Trace | None = None) -> tuple[Tensor, Reuse]:
+        """Logits [b, K] of images [b, 3, S, S] and what the next stage may reuse (Eqs. 5 and 9)."""
+        side, extra = grid(self.vit), self.vit.num_prefix_tokens
+        ids = torch.arange(side * side, device=images.device).expand(len(images), -1)
+        low = None if self.relations is None else self.relations(up.relations)
+        features, relations = [], []
+        x = embed(self.vit, images)                                        # [b, P + N, D]
+        for layer, block in enumerate(self.vit.blocks):
+            q, k, v = qkv(block, x)
+            bias = None if low is None else self.relations.bias(layer, low)
+            if layer in self.hands_on:
+                logits = attention_logits(q, k) if bias is None else attention_logits(q, k) + bias
+                relations.append(logits)
+                x = x + attend(block, logits.softmax(-1), v)
+            else:
+                x = x + attention(block, q, k, v, bias)
+            if trace is not None:
+                trace.add(layer, (side, side), ids, q, k, extra=extra, mask=bias)
+            if self.context is not None and str(layer) in self.context.nets:
+                x = x + mlp(block, torch.cat([x, self.context(layer, up.features)], -1))
+            else:
+                x = x + mlp(block, x)
+            features.append(x)
+        return head(self.vit, x), Reuse(features if self.layerwise else features[-1:],
+                                        torch.cat(relations, 1) if relations else None)
+
+
+def widen(block: nn.Module, by: int) -> None:
+    """Let a block's MLP take `by` more channels; what was there stays in the first columns."""
+    norm, linear = block.norm2, block.mlp.fc1
+    width = linear.in_features
+    block.norm2 = type(norm)(width + by, eps=norm.eps)
+    block.mlp.fc1 = nn.Linear(width + by, linear.out_features)
+    with torch.no_grad():
+        block.norm2.weight[:width], block.norm2.bias[:width] = norm.weight, norm.bias
+        block.mlp.fc1.weight.normal_(std=linear.weight.std().item())
+        block.mlp.fc1.weight[:, :width] = linear.weight
+        block.mlp.fc1.bias.copy_(linear.bias)
+
+
+class DVT(nn.Module):
+    """The cascade on any backbone that `backbones.create` makes.
+
+    vit: the net of the last stage, or of its kind.  grids: patches per side of each stage, ascending (None: 7, 10, 14, scaled).
+    features, relations: reuse them or not (Table 6).  feature_layers: "all", "first", "shallow", "deep" (Tables 7, 11).
+    feature_source: "final" or "layerwise"; reuse_cls, feature_norm (Table 7).  relation_source: "all", "same", "final",
+    "shallow", "deep" upstream blocks (Tables 8, 13); relation_layers: "all", "shallow", "deep" downstream (Table 12);
+    relation_net: "mlp" or "linear"; upsample: "grid", "naive" (Table 8), or "official", the slow twin of "grid".
+    criterion: what makes an exit sure, "confidence", "entropy" or "random" (Table 9).  reuse_hidden, reuse_dim: 128 and 48.
+    zero_relations: the relation MLP starts silent.  thresholds: operating points, one tuple each (see `set_thresholds`).
+    Raises ValueError for a knob that makes no sense.
+    """
+
+    Point = Point
+    adaptive = "exit"
+
+    def __init__(self, vit: VisionTransformer, grids: tuple[int, ...] | None = None, features: bool = True,
+                 relations: bool = True, *, feature_layers: str = "all", feature_source: str = "final", reuse_cls: bool = False,
+                 feature_norm: bool = True, relation_source: str = "all", relation_layers: str = "all",
+                 relation_net: str = "mlp", upsample: str = "grid", criterion: str = "confidence", detach: bool = False,
+                 zero_relations: bool = False, reuse_hidden: int | None = None, reuse_dim: int | None = None,
+                 thresholds: Sequence[Sequence[float]] | None = None):
+        super().__init__()
+        self.grids = tuple(grids or (round(n * grid(vit) / 14) for n in (7, 10, 14)))
+        self.criterion, self.detach = criterion, detach
+        self.check_knobs(feature_layers, feature_source, relation_source, relation_layers, relation_net, upsample)
+        depth, heads, width = len(vit.blocks), vit.blocks[0].attn.num_heads, vit.embed_dim
+        hidden, out = reuse_hidden or min(128, width // 2), reuse_dim or min(48, 3 * width // 16)
+        enlarge = Naive if upsample == "naive" else partial(Enlarge, how=upsample)
+        stages = []
+        for number, side in enumerate(self.grids):
+            net = vit if side == grid(vit) else sibling(vit, side)
+            finer = number and enlarge(self.grids[number - 1], side, net.num_prefix_tokens)
+            stages.append(Stage(
+                net,
+                Context(width, hidden, out, layers_of(feature_layers, depth), finer, norm=feature_norm, reuse_cls=reuse_cls)
+                if number and features else None,
+                Relations(heads, depth, relation_source, layers_of(relation_layers, depth), relation_net, finer, zero_relations)
+                if number and relations else None,
+                layers_of(relation_source, depth) if relations and side != self.grids[-1] else (),
+                feature_source == "layerwise"))
+        self.stages = nn.ModuleList(stages)
+        self.set_thresholds(thresholds)
+
+    def check_knobs(self, feature_layers, feature_source, relation_source, relation_layers, relation_net, upsample) -> None:
+        """Fail at the door: one sentence for each knob that makes no sense."""
+        if len(self.grids) < 2 or list(self.grids) != sorted(set(self.grids)) or self.grids[0] < 1:
+            raise ValueError("grids must be at least two ascending numbers of patches per side, such as (7, 10, 14), "
+                             f"not {self.grids}")
+        for name, value, choices in (
+            ("feature_layers", feature_layers, ("all", "first", "shallow", "deep")),
+            ("feature_source", feature_source, ("final", "layerwise")),
+            ("relation_source", relation_source, ("all", "same", "final", "shallow", "deep")),
+            ("relation_layers", relation_layers, ("all", "shallow", "deep")), ("relation_net", relation_net, ("mlp", "linear")),
+            ("upsample", upsample, ("grid", "official", "naive")), ("criterion", self.criterion, CRITERIA),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        if relation_source == "same" and relation_layers != "all":
+            raise ValueError('relation_source="same" pairs every block with its upstream twin; use relation_layers="all"')
+
+    @property
+    def vit(self) -> VisionTransformer:
+        """The net of the last stage."""
+        return self.stages[-1].vit
+
+    def set_thresholds(self, thresholds: Sequence[Sequence[float]] | None) -> None:
+        """The operating points that sweeps and sliders offer, cheapest first; None: one threshold for all exits.
+
+        Points that always leave at the first exit and that never leave early are added at the two ends.
+        """
+        exits = len(self.grids)
+        found = [cascade.check(t, exits) for t in (thresholds if thresholds is not None else cascade.EVEN)]
+        ends = cascade.stop_at(0, exits), cascade.stop_at(exits - 1, exits)
+        self.points = tuple(Point(t) for t in dict.fromkeys([ends[0], *(t for t in found if t not in ends), ends[1]]))
+        if hasattr(self, "made"):
+            self.made["knobs"] = {**self.made["knobs"], "thresholds": tuple(found)}
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that the DeiT recipe does not decay."""
+        return {f"stages.{i}.vit.{name}" for i in range(len(self.stages)) for name in ("pos_embed", "cls_token")}
+
+    def steps(self) -> list[cascade.Stage]:
+        """The stages as functions of the pictures and of what the stage before hands on."""
+        return [partial(self.step, stage) for stage in self.stages]
+
+    def step(self, stage: Stage, images: Tensor, up: Reuse | None, trace: Trace | None) -> tuple[Tensor, Reuse]:
+        """One stage; `detach` cuts the gradient to the one before."""
+        return stage(images, up.detach() if up is not None and self.detach else up, trace)
+
+    def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
+        """Logits [B, K] of normalised images [B, 3, S, S]; None runs every image to the last exit (Sec. 3.3)."""
+        check_images(images, image_size(self.vit))
+        thresholds = cascade.check(1.0 if point is None else point.thresholds, len(self.stages))
+        return cascade.run(self.steps(), images, thresholds, trace, self.criterion)
+
+    def exits(self, images: Tensor) -> Iterator[Tensor]:
+        """Logits [B, K] of every exit, no image leaving."""
+        check_images(images, image_size(self.vit))
+        return cascade.run_all(self.steps(), images)
+
+    def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
+        """Eq. 1: cross-entropy at every exit, of equal weight; one graph, because later stages reuse earlier ones."""
+        yield {f"ce_{side}": cross_entropy(logits, labels) for side, logits in zip(self.grids, self.exits(images), strict=True)}
+
+
+RECIPE = Recipe(epochs=310, batch=1024, lr=2e-3, weight_decay=0.03, betas=(0.9, 0.999), warmup=20 / 310, min_lr=1e-5,
+                mixup=0.8, cutmix=1.0, label_smoothing=0.1, ema=0.99996)   # the code's for T2T-ViT-12; drop_path=0.1 to create
