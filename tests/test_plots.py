@@ -171,6 +171,24 @@ def test_by_group_shows_mean_spread_and_every_seed():
         plots.by_group(data, x="depth")
 
 
+def test_exits_stack_to_all_images():
+    rows = pd.DataFrame([{"gmacs": 2.0, "exit1": 0.2, "exit2": 0.8}, {"gmacs": 1.0, "exit1": 1.0, "exit2": 0.0}])
+    first, second = plots.exits(rows).data
+    assert list(first.x) == [1.0, 2.0]
+    assert [a + b for a, b in zip(first.y, second.y)] == [100, 100]
+    with pytest.raises(ValueError, match="needs gmacs and the columns exit1, exit2"):
+        plots.exits(rows.drop(columns=["exit1", "exit2"]))
+
+
+def test_heat_has_a_panel_per_map_of_whatever_grid():
+    picture = np.zeros((56, 56, 3), np.uint8)
+    figure = plots.heat(picture, {"coarse": np.eye(4), "fine": np.eye(7)})
+    assert len(figure.data) == 2
+    assert [a.text for a in figure.layout.annotations] == ["coarse", "fine"]
+    with pytest.raises(ValueError, match="at least one"):
+        plots.heat(picture, {})
+
+
 def test_gallery_has_a_row_per_group_and_refuses_to_be_empty():
     figure = plots.gallery({"easy": [(PICTURE, "star")] * 3, "hard": [(PICTURE, "disc")], "none": []}, columns=2)
     assert len(figure.data) == 3
@@ -321,6 +339,14 @@ def test_a_cascade_is_explained_by_the_stage_that_answered(small_supervit):
                                attribution.patches(small_supervit, image, Point(14, 0.7), 3))
     with pytest.raises(ValueError, match="several stages"):
         attribution.integrated(cascade, image, last)
+
+
+def test_a_cascade_of_several_nets_is_explained_by_the_net_that_answered():
+    net = vitlab.create("dvt", "micro_patch8", num_classes=10, features=False, relations=False).eval()
+    image = pictures(1)[0]
+    for stage, point in enumerate((net.Point((0.0, 0.0)), net.Point((1.0, 0.0)), net.Point((1.0, 1.0)))):
+        alone = vitlab.Dense(net.stages[stage].vit)
+        torch.testing.assert_close(attribution.patches(net, image, point, 3), attribution.patches(alone, image, None, 3))
 
 
 def test_attribution_refuses_a_batch_and_a_class_that_is_not_there(small_supervit):

@@ -193,6 +193,27 @@ def test_two_models_share_a_panel_each_with_its_own_sliders(net, images):
     made.close()
 
 
+def test_a_cascade_says_where_images_leave(images):
+    torch.manual_seed(0)
+    net = vitlab.create("dvt", "micro_patch8", num_classes=10, thresholds=((0.1, 0.5), (0.115, 1.0)))
+    rows = [{"method": "dvt", "thresholds": p.thresholds, "gmacs": 1.0 + n, "top1": 50.0, "source": "ours"}
+            for n, p in enumerate(net.points)]
+    made = explore(net, images, batch=12, sweep=pd.DataFrame(rows))
+    assert made.wait(QUICK), made.last_error
+    assert made.result["exit"] == 2
+    assert made.result["exits"] == (0, 0, 12)
+    assert [label for label, _ in made.controls.knobs.children[0].options] == ["0 / 0", "0.1 / 0.5", "0.115 / 1", "1 / 1"]
+    for point in net.points:
+        assert made.set(thresholds=point.thresholds, image=3).wait(QUICK), made.last_error
+        assert sum(made.result["exits"]) == 12
+        table = vitlab.answers(net, images, point)
+        assert made.result["exit"] == table.exit[3]
+        assert f"left at exit <b>{table.exit[3] + 1}</b>" in made.view.answer.value
+        assert made.result["exits"] == tuple(table.exit.value_counts().reindex(range(table.exit.max() + 1), fill_value=0))
+    assert "images leave at exit" in made.view.speed.value
+    made.close()
+
+
 def test_next_and_previous_go_round_and_round(panel):
     panel.controls.back.click()
     assert panel.wait(QUICK)

@@ -7,6 +7,7 @@ the maps are noise.
 from typing import Any
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vitlab.trace import Trace
@@ -52,9 +53,15 @@ def explain(method: nn.Module, image: Tensor, point: Any, target: int | None, ho
         if not 0 <= target < logits.shape[1]:
             raise ValueError(f"the net has classes 0 to {logits.shape[1] - 1}, not {target}")
         with torch.enable_grad():
-            tokens = how(method, method.vit.pos_drop).attribute(
+            tokens = how(method, answering(method, trace).pos_drop).attribute(
                 image, target=target, additional_forward_args=(point,), **settings)              # [1, P + N, D]
     finally:
         method.train(training)
     grid = next(part.grid for part in trace.layers if part.stage == trace.layers[-1].stage)      # of the stage that answered
     return tokens.detach().sum(-1)[0, -grid[0] * grid[1]:].reshape(grid)
+
+
+def answering(method: nn.Module, trace: Trace) -> VisionTransformer:
+    """The net that gave the answer: a method with several holds one per stage, in order."""
+    nets = [part for part in method.modules() if isinstance(part, VisionTransformer)]
+    return nets[trace.layers[-1].stage] if len(nets) > 1 else nets[0]

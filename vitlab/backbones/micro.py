@@ -11,9 +11,10 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_hybrid import ConvStem
 from torch import nn
 
-STRIDES = {"micro_patch8": (2, 2, 2), "micro_patch4": (2, 2, 1)}
+STRIDES = {"micro_patch8": (2, 2, 2, 1), "micro_patch4": (2, 2, 1, 1)}
 DEPTH = {"micro_patch8": 4, "micro_patch4": 6}
-LADDER = ((2, 3, 3), (2, 3, 2), (2, 2, 3), (2, 2, 2), (2, 3, 1), (2, 2, 1), (2, 1, 1))     # at 56 pixels: 4 5 6 7 10 14 28
+LADDER = ((2, 2, 2, 2), (2, 3, 2, 1), (2, 2, 3, 1), (2, 2, 2, 1), (2, 3, 1, 1), (2, 2, 1, 1), (2, 1, 1, 1))
+# at 56 pixels:  4             5             6             7            10            14            28
 
 
 def micro(name: str, num_classes: int, image_size: int = 56, drop_path: float = 0.0,
@@ -24,7 +25,8 @@ def micro(name: str, num_classes: int, image_size: int = 56, drop_path: float = 
     wake; JAX ViT's (Xavier) start at once. Positions start from one sine-cosine field of about the patches' own scale.
     """
     strides = STRIDES[name] if grid is None else strides_for(name, image_size, grid)
-    stem = ConvStem(depth=4, channels=(32, 48, 64, 64), kernel_size=(3, 3, 3, 1), stride=(*strides, 1),
+    last = 1 if strides[3] == 1 else 3
+    stem = ConvStem(depth=4, channels=(32, 48, 64, 64), kernel_size=(3, 3, 3, last), stride=strides,
                     norm_layer=GroupNorm1, act_layer=nn.GELU)
     vit = VisionTransformer(img_size=image_size, patch_size=1, num_classes=num_classes, embed_dim=64, depth=DEPTH[name],
                             num_heads=4, mlp_ratio=2, drop_path_rate=drop_path, weight_init="jax",
@@ -37,8 +39,8 @@ def micro(name: str, num_classes: int, image_size: int = 56, drop_path: float = 
     return vit
 
 
-def strides_for(name: str, image_size: int, grid: int) -> tuple[int, int, int]:
-    """The strides of the stem's three convolutions that cut a picture into grid x grid patches."""
+def strides_for(name: str, image_size: int, grid: int) -> tuple[int, ...]:
+    """The strides of the stem's four convolutions that cut a picture into grid x grid patches."""
     reach = {side_after(image_size, strides): strides for strides in (*LADDER, STRIDES[name])}
     if grid not in reach:
         raise ValueError(f"{name} cannot cut {image_size} pixels into {grid}x{grid} patches; "

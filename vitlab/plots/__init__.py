@@ -2,11 +2,11 @@
 
 Backgrounds are transparent and text is mid-grey, so that one figure reads on a white and on a dark page.
 """
-from vitlab.plots.curves import speed, tokens_by_layer, tradeoff, training
+from vitlab.plots.curves import exits, speed, tokens_by_layer, tradeoff, training
 from vitlab.plots.files import save
 from vitlab.plots.groups import by_group, gallery
-from vitlab.plots.pictures import attention_map, attribution, kept
+from vitlab.plots.pictures import attention_map, attribution, heat, kept
 from vitlab.plots.theme import color_of
 
-__all__ = ["attention_map", "attribution", "by_group", "color_of", "gallery", "kept", "save", "speed", "tokens_by_layer",
-           "tradeoff", "training"]
+__all__ = ["attention_map", "attribution", "by_group", "color_of", "exits", "gallery", "heat", "kept", "save", "speed",
+           "tokens_by_layer", "tradeoff", "training"]

@@ -1,6 +1,6 @@
 """Curves over tidy frames: accuracy against cost, training, tokens per layer, measured against promised speed-up."""
 import plotly.graph_objects as go
-from pandas import DataFrame, concat
+from pandas import DataFrame, concat, notna
 from plotly.subplots import make_subplots
 
 from vitlab.plots.rows import complete, conditions, groups, hover, levels, sources, values
@@ -23,7 +23,7 @@ def tradeoff(data: DataFrame, *, x: str = "gmacs", y: str = "top1", color: str =
     for label, hue, theirs, rows in groups(data, color):
         for value, part in rows.groupby(line, dropna=False) if line in rows else [(None, rows)]:
             part = part.sort_values(x)
-            name = f"{value:g}×{value:g}" if line == "length" and value == value and not (theirs and ours) else ""
+            name = f"{value:g}×{value:g}" if line == "length" and notna(value) and not (theirs and ours) else ""
             figure.add_scatter(
                 x=part[x], y=part[y], mode="lines+markers+text", legendgroup=label, showlegend=False, cliponaxis=False,
                 text=[name if i == part[y].idxmax() else "" for i in part.index], textfont_size=11,
@@ -93,6 +93,23 @@ def training(history: DataFrame) -> go.Figure:
     figure.update_xaxes(title_text=title_of("step"), rangemode="tozero")
     figure.update_yaxes(title_text=title_of("loss"), rangemode="tozero", col=1)
     return figure.update_yaxes(title_text=title_of("top1"), col=2)
+
+
+def exits(data: DataFrame, *, x: str = "gmacs") -> go.Figure:
+    """Where images leave a cascade, against the mean cost (DVT Fig. 10): a row per operating point, with the columns exit1,
+    exit2, ... that hold the share of images. ValueError for a frame without them.
+    """
+    places = [column for column in data if str(column).startswith("exit") and str(column)[4:].isdigit()]
+    if not places or x not in data:
+        raise ValueError(f"the frame needs {x} and the columns exit1, exit2, ...; it has {', '.join(map(str, data.columns))}")
+    data, figure = data.sort_values(x), go.Figure()
+    for number, column in enumerate(places):
+        hue = faded(color_of("dvt"), 0.25 + 0.75 * number / max(len(places) - 1, 1))
+        figure.add_scatter(x=data[x], y=100 * data[column], name=f"exit {column[4:]}", stackgroup="all", mode="lines",
+                           line={"color": hue, "width": 1}, fillcolor=hue, hovertemplate="%{y:.0f} %")
+    dress(figure, height=320, hovermode="x unified", legend={"traceorder": "normal", **LEGEND_ABOVE})
+    figure.update_xaxes(title_text=title_of(x), showgrid=False)
+    return figure.update_yaxes(title_text="images that leave here (%)", range=[0, 100])
 
 
 def tokens_by_layer(data: DataFrame, *, color: str = "method") -> go.Figure:

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from math import ceil
 
 import plotly.graph_objects as go
-from numpy import ndarray
+from numpy import ndarray, ones_like
 from plotly.subplots import make_subplots
 
 from vitlab.plots.overlay import dimmed, enlarge, heated, signed, source
@@ -41,6 +41,14 @@ def attention_map(picture: ndarray, trace: Trace, row: int = 0, *, layers: Seque
     return panels([heated(picture, part.cls[row].float().cpu().numpy(), part.attended[row].cpu().numpy(), part.grid)
                    for part in parts],
                   [f"{name(part, passes)}: peak {100 * float(part.cls[row].max()):.1f} %" for part in parts])
+
+
+def heat(picture: ndarray, maps: dict[str, ndarray]) -> go.Figure:
+    """Maps [h, w] of any grids as heat over the picture uint8 [S, S, 3], a panel per title; each panel's maximum is brightest."""
+    if not maps:
+        raise ValueError("there is no map to show; give at least one by its title")
+    return panels([heated(picture, values.ravel(), ones_like(values, bool).ravel(), values.shape) for values in maps.values()],
+                  list(maps))
 
 
 def attribution(picture: ndarray, heat: ndarray) -> go.Figure:

@@ -7,6 +7,7 @@ from torch import nn
 
 from vitlab.measure.speed import PRECISIONS
 from vitlab.widgets.engine import devices
+from vitlab.widgets.records import shown
 
 LABELS = {"length": "sequence length", "keep": "keep rate"}
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -29,7 +30,7 @@ def sliders(method: nn.Module) -> dict[str, W.SelectionSlider]:
         values = list(dict.fromkeys(getattr(point, name) for point in method.points))
         values = sorted(values) if all(isinstance(v, int | float) for v in values) else values
         if len(values) > 1:
-            options = [(f"{v:g}" if isinstance(v, float) else str(v), v) for v in values]
+            options = [(shown(v), v) for v in values]
             made[name] = sized(W.SelectionSlider, LABELS.get(name, name.replace("_", " ")), SLIDER, options=options,
                                index=values.index(getattr(method.points[-1], name)))
     return made

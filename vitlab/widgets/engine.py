@@ -51,7 +51,8 @@ class Engine:
                 raise ValueError("the logits are not finite; check the weights, or use fp32")
             layers = [on_cpu(part) for part in trace.layers if part.attended[0].any()]
             gmacs, dense = (self.cost(ask.model, method, image, point) for point in (ask.point, method.points[-1]))
-        return Look(subject, int(share.argmax()), float(share.max()), layers, gmacs, dense)
+        left = None if trace.exit is None else int(trace.exit[0])
+        return Look(subject, int(share.argmax()), float(share.max()), layers, gmacs, dense, left)
 
     def relevance(self, ask: Ask, look: Look) -> ndarray:
         """What speaks for the predicted class: float [h, w]."""
@@ -92,8 +93,10 @@ class Engine:
             return None
         here = table.set_index("name").loc["here"]
         with GATE.look():
-            gmacs, most = (self.cost(ask.model, method, images[:FEW], point) for point in (ask.point, dense))
-        return Timing(float(here.images_per_s), int(here.batch), int(here.runs), float(here.speed_up), most / gmacs)
+            some = images if method.adaptive == "exit" else images[:FEW]
+            gmacs, most = (self.cost(ask.model, method, some, point) for point in (ask.point, dense))
+            exits = left(method, images, ask.point) if method.adaptive == "exit" else ()
+        return Timing(float(here.images_per_s), int(here.batch), int(here.runs), float(here.speed_up), most / gmacs, exits)
 
     def pictures(self, ask: Ask) -> Tensor:
         """The first `batch` images of the set, again from the start where it is smaller, on the device: [batch, 3, S, S]."""
@@ -109,6 +112,14 @@ class Engine:
         self.batch = (None, None)
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
+
+
+@torch.inference_mode()
+def left(method: nn.Module, images: Tensor, point: Any) -> tuple[int, ...]:
+    """How many images leave at each exit."""
+    trace = Trace()
+    method(images, point, trace)
+    return tuple(torch.bincount(trace.exit, minlength=1 + max(part.stage for part in trace.layers)).tolist())
 
 
 def on_cpu(part: LayerTrace) -> LayerTrace:

@@ -40,7 +40,7 @@ class Known:
         for name in (ask.model, self.made[ask.model].get("method")):
             found = rows[rows["method"] == name]
             for knob, value in asdict(ask.point).items():
-                found = found[found[knob] == value] if knob in found else found[:0]
+                found = found[[v == value for v in found[knob]]] if knob in found else found[:0]
             if len(found):
                 return float(found["gmacs"].iloc[0]), float(found["top1"].iloc[0])
         return None

@@ -20,14 +20,14 @@ from vitlab.widgets.view import View
 from vitlab.widgets.worker import LatestWorker, Turn
 
 DEBOUNCE = 0.12                             # seconds the controls must rest before speed is measured
-SPEED = ("images_per_s", "speed_up", "promise", "paper", "runs")
+SPEED = ("images_per_s", "speed_up", "promise", "paper", "runs", "exits")
 
 
 class Panel:
     """A live panel, made by `vitlab.explore`; show it as the last expression of a cell.
 
-    result: what is shown, as a dict (model, point, image, prediction, confidence, right, tokens, patches, gmacs, device,
-    precision, batch, images_per_s, speed_up, promise, paper, runs); last_error: the sentence in red, or None.
+    result: what is shown, as a dict (model, point, image, prediction, confidence, right, exit, tokens, patches, gmacs, device,
+    precision, batch, images_per_s, speed_up, promise, paper, runs, exits); last_error: the sentence in red, or None.
     """
 
     def __init__(self, methods: dict[str, nn.Module], images, *, sweep: DataFrame | None = None, device: str = "cpu",
@@ -216,7 +216,7 @@ class Panel:
         self.result = {
             "model": ask.model, "point": ask.point, "image": look.subject.name,
             "prediction": self.known.named(ask.model, look.prediction), "confidence": look.confidence, "right": look.right,
-            "tokens": look.tokens, "patches": look.patches, "gmacs": look.gmacs, "device": ask.device,
+            "exit": look.exit, "tokens": look.tokens, "patches": look.patches, "gmacs": look.gmacs, "device": ask.device,
             "precision": ask.precision, "batch": ask.batch,
             **{key: self.result.get(key) if self.paced == ask.pace else None for key in SPEED}}
         self.view.show_answer(look, lambda k: self.known.named(ask.model, k))

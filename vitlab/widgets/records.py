@@ -43,8 +43,15 @@ class Ask:
     @property
     def title(self) -> str:
         """Model and knobs, short: "SuperViT (14, 0.5)"."""
-        knobs = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in asdict(self.point).values())
+        knobs = ", ".join(map(shown, asdict(self.point).values()))
         return f"{self.model} ({knobs})" if knobs else self.model
+
+
+def shown(value: Any) -> str:
+    """A knob's value, short: 0.5, or 0.42 / 0.6 for several."""
+    if isinstance(value, tuple):
+        return " / ".join(map(shown, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class Look:
     layers: list[LayerTrace]                # the layers this image went through; row 0 is the image
     gmacs: float
     dense: float                            # gmacs of the costliest point
+    exit: int | None = None                 # the stage that answered, from 0; None without early exits
 
     @property
     def tokens(self) -> int:
@@ -83,3 +91,4 @@ class Timing:
     runs: int
     speed_up: float | None = None
     promise: float | None = None            # the speed-up that the FLOPs promise
+    exits: tuple[int, ...] = ()             # how many images of the batch leave at each exit

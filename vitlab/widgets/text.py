@@ -41,7 +41,8 @@ def answer(look: Look, named: Callable[[int], str]) -> str:
     else:
         verdict = f'<span class="vl-wrong">it is “{escape(named(look.subject.label))}”</span>'
     saved = 1 - look.gmacs / look.dense
-    return (f"<b>“{escape(named(look.prediction))}”</b> {percent(look.confidence)} ({verdict}) · "
+    exit = "" if look.exit is None else f"left at exit <b>{look.exit + 1}</b> · "
+    return (f"<b>“{escape(named(look.prediction))}”</b> {percent(look.confidence)} ({verdict}) · {exit}"
             f"<b>{look.tokens}</b> of {look.patches} tokens at the end · "
             f"{look.gmacs:.3g} GFLOPs" + (f" (−{percent(saved)})" if saved > 0.005 else ""))
 
@@ -56,6 +57,9 @@ def speed(timing: Timing, ask: Ask, paper: tuple[float, str] | None, versus: str
             promises.append(f"paper’s {escape(paper[1])} {paper[0]:.2f}×")
         ratio = f"<b>{timing.speed_up:.2f}×</b> {versus} ({', '.join(promises)})"
     how = f"median of {timing.runs}" if timing.runs > 1 else "first pass"
+    if timing.exits:
+        places = " / ".join(str(k + 1) for k in range(len(timing.exits)))
+        how += f" · {' / '.join(map(str, timing.exits))} images leave at exit {places}"
     return (f'<b class="vl-number">{digits(timing.images_per_s)}</b> images/s now · {ratio} · '
             f'<span class="vl-fact">{escape(ask.device)}, {escape(ask.precision)}, batch {timing.batch}, {how}</span>')
 

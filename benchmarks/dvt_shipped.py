@@ -1,0 +1,71 @@
+"""The shipped cascade: DVT at the paper's grids 7 -> 10 -> 14, on hard `shapes`.  python benchmarks/dvt_shipped.py
+
+As for the shipped SuperViT, crowds are learned after single objects: a plain net at 7x7 patches first learns while the difficulty
+dial rises; all three stages start from its weights and are then trained together (about an hour on one core). Finished parts are
+kept under runs/ and read again, an interrupted one goes on. Thresholds for ten budgets are found on validation pictures.
+Writes data/checkpoints/dvt_shapes.safetensors and data/results/dvt_shipped_exits.csv and ..._budgets.csv.
+"""
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import supervit_shipped as long
+import torch
+from finish import finish
+from timm.layers import resample_abs_pos_embed
+from torch import nn
+
+import vitlab
+from vitlab import budget
+from vitlab.measure import exits, write
+from vitlab.measure.records import DATA
+
+RUNS = Path("runs/dvt_shipped")
+SEED, STEPS, BUDGETS = 0, 1200, 10
+
+
+def train() -> vitlab.DVT:
+    torch.manual_seed(SEED)
+    warm = vitlab.create("dense", "micro_patch4", num_classes=10, grid=7)
+    for stage, (dial, steps) in enumerate(long.WARM):
+        finish(warm, long.pictures(dial, SEED), replace(long.RECIPE, steps=steps, seed=SEED), RUNS / f"warm{stage}")
+    net = vitlab.create("dvt", "micro_patch4", num_classes=10)
+    for stage, side in zip(net.stages, net.grids, strict=True):
+        begin(stage.vit, warm.vit, side)
+    finish(net, long.pictures(long.DIAL, SEED), replace(long.RECIPE, steps=STEPS, seed=SEED), RUNS / "cascade")
+    return net
+
+
+@torch.no_grad()
+def begin(vit: nn.Module, warm: nn.Module, side: int) -> None:
+    """Start a stage from another net's weights: positions resampled, widened layers in the columns that were there."""
+    own, given = vit.state_dict(), warm.state_dict()
+    given["pos_embed"] = resample_abs_pos_embed(given["pos_embed"], [side, side], num_prefix_tokens=1)
+    for name, weight in given.items():
+        own[name][tuple(slice(n) for n in weight.shape)] = weight
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    net = train()
+    val, test = (vitlab.data.shapes(split, difficulty=long.TEST_DIAL, seed=SEED) for split in ("val", "test"))
+    known, there = exits(net, val), exits(net, test)
+    rows, plans = [], budget.curve(known, np.linspace(known.cost[0], known.cost[-1], BUDGETS + 2)[1:-1])
+    net.set_thresholds([plan.thresholds for plan in plans])
+    for point in net.points:
+        told = budget.simulate(there, point.thresholds)
+        rows.append({"thresholds": str(point.thresholds), "top1": told.top1, "gmacs": told.gmacs,
+                     **{f"exit{k + 1}": share for k, share in enumerate(told.shares)}})
+    alone = [{"exit": k + 1, "grid": side, "top1": 100 * right.mean(), "gmacs": cost}
+             for k, (side, right, cost) in enumerate(zip(net.grids, there.correct, there.cost, strict=True))]
+    write(pd.DataFrame(rows), DATA / "results" / "dvt_shipped_budgets.csv")
+    write(pd.DataFrame(alone), DATA / "results" / "dvt_shipped_exits.csv")
+    vitlab.save(net, DATA / "checkpoints" / "dvt_shapes.safetensors", difficulty=long.TEST_DIAL, trained_difficulty=long.DIAL,
+                steps=STEPS, warm=long.WARM, recipe=vars(long.RECIPE), pictures=long.PICTURES, seed=SEED,
+                top1={f"exit {row['exit']}": round(row["top1"], 2) for row in alone}, made_by="python benchmarks/dvt_shipped.py")
+    print(pd.DataFrame(alone).round(3).to_string(), pd.DataFrame(rows).round(3).to_string(), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
