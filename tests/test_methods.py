@@ -50,7 +50,7 @@ def test_tracing_changes_no_logit_and_sees_every_block(method):
         trace = vitlab.Trace()
         assert torch.equal(method(images, point), method(images, point, trace))
         assert {layer.layer for layer in trace.layers} == set(range(len(method.vit.blocks))) or method.adaptive
-        assert (trace.exit is not None) == method.adaptive
+        assert (trace.exit is not None) == bool(method.adaptive)
         for layer in trace.layers:
             patches = layer.grid[0] * layer.grid[1]
             assert layer.attended.shape == layer.fed.shape == layer.cls.shape == (3, patches)

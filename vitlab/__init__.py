@@ -12,12 +12,13 @@ __version__ = "0.1.0"
 HOME = {
     "create": "vitlab.methods", "load": "vitlab.methods", "METHODS": "vitlab.methods",
     "SuperViT": "vitlab.methods.supervit", "EarlyExit": "vitlab.methods.early_exit", "Dense": "vitlab.method",
-    "DVT": "vitlab.methods.dvt", "AdaptiveDepth": "vitlab.methods.adaptive_depth",
+    "DVT": "vitlab.methods.dvt", "AdaptiveDepth": "vitlab.methods.adaptive_depth", "ReViT": "vitlab.methods.revit",
+    "TLA": "vitlab.assigner",
     "Trace": "vitlab.trace", "Recipe": "vitlab.recipe", "fit": "vitlab.train", "save": "vitlab.checkpoint",
     "gmacs": "vitlab.measure", "throughput": "vitlab.measure", "answers": "vitlab.measure", "sweep": "vitlab.measure",
     "explore": "vitlab.widgets",
 }
-ROOMS = ("attribution", "backbones", "block", "budget", "cascade", "data", "measure", "methods", "plots", "tokens")
+ROOMS = ("attribution", "backbones", "block", "budget", "cascade", "data", "lengths", "measure", "methods", "plots", "tokens")
 __all__ = sorted([*HOME, *ROOMS])
 
 

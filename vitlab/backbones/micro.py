@@ -4,6 +4,7 @@
 A linear patchify costs them 30 points of accuracy.
 """
 from functools import partial
+from math import prod
 
 import torch
 from timm.layers import GroupNorm1, HybridEmbed, build_sincos2d_pos_embed, trunc_normal_
@@ -13,7 +14,7 @@ from torch import nn
 
 STRIDES = {"micro_patch8": (2, 2, 2, 1), "micro_patch4": (2, 2, 1, 1)}
 DEPTH = {"micro_patch8": 4, "micro_patch4": 6}
-LADDER = ((2, 2, 2, 2), (2, 3, 2, 1), (2, 2, 3, 1), (2, 2, 2, 1), (2, 3, 1, 1), (2, 2, 1, 1), (2, 1, 1, 1))
+LADDER = ((2, 3, 3, 1), (2, 3, 2, 1), (2, 2, 3, 1), (2, 2, 2, 1), (2, 3, 1, 1), (2, 2, 1, 1), (2, 1, 1, 1))
 # at 56 pixels:  4             5             6             7            10            14            28
 
 
@@ -25,7 +26,7 @@ def micro(name: str, num_classes: int, image_size: int = 56, drop_path: float = 
     wake; JAX ViT's (Xavier) start at once. Positions start from one sine-cosine field of about the patches' own scale.
     """
     strides = STRIDES[name] if grid is None else strides_for(name, image_size, grid)
-    last = 1 if strides[3] == 1 else 3
+    last = 3 if prod(strides) > 16 else 1              # patches that large: the stem would see little beyond its own
     stem = ConvStem(depth=4, channels=(32, 48, 64, 64), kernel_size=(3, 3, 3, last), stride=strides,
                     norm_layer=GroupNorm1, act_layer=nn.GELU)
     vit = VisionTransformer(img_size=image_size, patch_size=1, num_classes=num_classes, embed_dim=64, depth=DEPTH[name],

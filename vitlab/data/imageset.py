@@ -122,6 +122,13 @@ class ImageSet(Dataset):
         return ImageSet(self.name, self.classes, self.labels[rows], pictures, self.image_size,
                         augment=self.augment, columns=columns, masks=masks)
 
+    def relabelled(self, labels: Tensor, classes: Sequence[str]) -> "ImageSet":
+        """The same pictures with other labels [N]."""
+        if len(labels) != len(self):
+            raise ValueError(f"{self.name} holds {len(self)} pictures but there are {len(labels)} labels; give one each")
+        return ImageSet(self.name, classes, labels, self.pictures, self.image_size, augment=self.augment,
+                        columns=self.columns, masks=self.masks)
+
     def first(self, n: int) -> "ImageSet":
         return self.take(range(min(n, len(self))))
 

@@ -8,16 +8,18 @@ from vitlab import backbones, checkpoint
 from vitlab.method import Dense
 from vitlab.methods.adaptive_depth import AdaptiveDepth
 from vitlab.methods.dvt import DVT
+from vitlab.methods.revit import ReViT
 from vitlab.methods.supervit import SuperViT
 
-METHODS = {"dense": Dense, "supervit": SuperViT, "dvt": DVT, "adaptive_depth": AdaptiveDepth}
+METHODS = {"dense": Dense, "supervit": SuperViT, "dvt": DVT, "adaptive_depth": AdaptiveDepth, "revit": ReViT}
 
 
 def create(method: str, backbone: str, num_classes: int = 1000, *, image_size: int | None = None, pretrained: bool = False,
-           drop_path: float = 0.0, **knobs) -> nn.Module:
+           drop_path: float = 0.0, grid: int | None = None, **knobs) -> nn.Module:
     """A method on a named backbone, e.g. `create("supervit", "deit_small", num_classes=10, rates=(0.5, 1.0))`.
 
-    knobs are the method's own constructor keywords; what was asked for is kept in `.made`, so that a checkpoint can be rebuilt.
+    grid: patches per side of the backbone (None: its own).  knobs are the method's own constructor keywords; what was asked for
+    is kept in `.made`, so that a checkpoint can be rebuilt.
     Raises ValueError for an unknown method, backbone or knob, ConnectionError when pretrained weights cannot be had.
     """
     if method not in METHODS:
@@ -27,10 +29,11 @@ def create(method: str, backbone: str, num_classes: int = 1000, *, image_size: i
         raise ValueError(f"{method} has no knob {unknown[0]!r}; it has {', '.join(allowed) or 'none'}")
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, not {num_classes}")
-    vit = backbones.create(backbone, num_classes, image_size, pretrained, drop_path)
+    vit = backbones.create(backbone, num_classes, image_size, pretrained, drop_path, grid)
     net = METHODS[method](vit, **knobs)
     net.made = {"method": method, "backbone": backbone, "num_classes": num_classes,
                 "image_size": backbones.image_size(vit), "drop_path": drop_path, "knobs": knobs}
+    net.made |= {} if grid is None else {"grid": grid}
     return net
 
 

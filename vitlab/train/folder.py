@@ -39,6 +39,7 @@ def identity(run: Run) -> dict:
     data = run.data
     sample = [[int(data.labels[i]), round(float(data.picture(i).mean()))] for i in range(min(LOOKED_AT, len(data)))]
     facts = {"made": run.method.made, "recipe": asdict(run.recipe), "processes": run.accelerator.num_processes,
+             "replicas": None if run.replicas is None else run.replicas.split,
              "data": {"name": data.name, "images": len(data), "classes": list(data.classes), "pictures": sample,
                       "augmented": getattr(data, "augment", None) is not None}}
     return json.loads(json.dumps(facts))
@@ -88,7 +89,7 @@ def restore(run: Run) -> None:
 def differences(there: dict, here: dict) -> list[str]:
     """In which facts two runs differ, in words."""
     found = []
-    for part in ("made", "recipe", "data", "processes"):
+    for part in ("made", "recipe", "data", "processes", "replicas"):
         then, now = there.get(part), here[part]
         if not isinstance(now, dict):
             then, now = {part: then}, {part: now}
@@ -139,7 +140,7 @@ def row(run: Run, sums: dict[str, list]) -> dict:
     """The next row of the history: the mean of each loss over the steps, and processes, in which it occurred."""
     progress = run.progress
     before = progress.rows[-1] if progress.rows else {"step": 0, "seconds": 0.0}
-    images = (progress.step - before["step"]) * run.recipe.batch * run.accelerator.num_processes
+    images = (progress.step - before["step"]) * run.recipe.batch * run.batches.processes
     return {"step": progress.step, "epoch": progress.step / run.batches.per_epoch,
             "lr": run.optimizer.param_groups[0]["lr"], "seconds": progress.seconds,
             "images_per_s": images / (progress.seconds - before["seconds"]),

@@ -6,7 +6,7 @@ twice the batch.
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -22,13 +22,15 @@ from tqdm.auto import tqdm
 from vitlab.recipe import Recipe
 from vitlab.train import folder
 from vitlab.train.batches import DRAWS, Shares, own_randomness, seed_all
+from vitlab.train.replicas import Replicas, reduce, statistics
 from vitlab.train.run import Run, check, mixer, prepare, trained
 
 ROWS = 50                                               # of a history, unless the recipe says otherwise
 
 
 def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Module | None = None,
-        out: str | Path | None = None, resume: bool = True) -> pd.DataFrame:
+        out: str | Path | None = None, resume: bool = True,
+        replicas: Sequence[Sequence[int]] | None = None) -> pd.DataFrame:
     """Train a method in place, on the device that accelerate finds; it comes back in evaluation mode.
 
     train, val: ImageSets. Returns a row per log interval: step, epoch, lr, seconds, images_per_s, loss and its terms;
@@ -37,13 +39,15 @@ def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Modul
     out: a folder written at every epoch (see vitlab.train.folder). With `resume` the run in it goes on where it
     stopped, and a finished one is only read. Ctrl-C ends the step, keeps it, and returns the history so far; what
     happened is in `.attrs["note"]`. The same call in several processes (torchrun, accelerate's notebook_launcher)
-    shares every step among them. Raises ValueError for data, recipe or folder that do not go together,
+    shares the images of every step among them or, with `replicas`, its token lengths (see vitlab.train.replicas):
+    ((14,), (10, 7)) is two processes for a ReViT. Raises ValueError for data, recipe or folder that do not go together,
     FloatingPointError for a loss that is not finite, OSError where the folder cannot be written.
     """
     accelerator = Accelerator(mixed_precision="no")     # bf16 is set in `passes`: accelerate fixes its own for good
-    check(method, train, val, recipe, accelerator.num_processes)
+    spread = None if replicas is None else Replicas(replicas, method, accelerator)
+    check(method, train, val, recipe, accelerator.num_processes if spread is None else 1)
     with own_randomness(accelerator.device), ctrl_c(accelerator.num_processes) as asked:
-        run = prepare(accelerator, method, train, recipe, out)
+        run = prepare(accelerator, method, train, recipe, out, spread)
         if run.out is not None:
             folder.begin(run, resume)
         start = run.progress.step
@@ -93,14 +97,20 @@ def update(run: Run, mix: Callable, images: Tensor, labels: Tensor, teacher: nn.
     """One step on this process's images [B, 3, S, S]: the mean loss of all processes, and whether any is to stop."""
     accelerator, method, recipe, progress = run.accelerator, run.method, run.recipe, run.progress
     run.scheduler.step_update(progress.step)
-    seed_all(recipe.seed, DRAWS, progress.step, 0 if recipe.same_draw else accelerator.process_index)
+    alike = recipe.same_draw or run.replicas is not None
+    seed_all(recipe.seed, DRAWS, progress.step, 0 if alike else accelerator.process_index)
     images, labels = mix(images, labels)
     terms: list[tuple[str, Tensor]] = []
-    for part in passes(method.losses(images, labels, teacher), accelerator.device, recipe.precision):
+    own = {}
+    if run.replicas is not None:
+        seed_all(recipe.seed, DRAWS, progress.step, accelerator.process_index)     # no two lengths drop the same paths
+        own = run.replicas.step(method, images, labels)
+    for part in passes(method.losses(images, labels, teacher, **own), accelerator.device, recipe.precision):
         accelerator.backward(sum(part.values()))        # gradients accumulate; only one graph is alive
         terms += part.items()
     names, values = [name for name, _ in terms], torch.stack([term.detach().float() for _, term in terms]).tolist()
-    loss, stop = average(accelerator, method, [math.fsum(values), float(bool(asked))])
+    together = average if run.replicas is None else run.replicas.total
+    loss, stop = together(accelerator, method, [math.fsum(values), float(bool(asked))])
     norm = accelerator.clip_grad_norm_(trained(method), recipe.clip or math.inf)
     if not math.isfinite(loss + norm.item()):           # the same in every process
         raise FloatingPointError(broken(run, names, values))
@@ -109,7 +119,7 @@ def update(run: Run, mix: Callable, images: Tensor, labels: Tensor, teacher: nn.
     progress.step += 1
     if run.ema is not None:
         run.ema.update(method, progress.step)
-    for name, value in zip(["loss", *names], [math.fsum(values), *values], strict=True):
+    for name, value in zip(["loss", *names], [loss, *values], strict=True):
         total, times = progress.open.get(name, (0.0, 0))
         progress.open[name] = [total + value, times + 1]
     return loss, stop > 0
@@ -129,12 +139,9 @@ def average(accelerator: Accelerator, method: nn.Module, numbers: list[float]) -
     """Mean over processes, in one message, of gradients and running statistics (in place) and of some numbers."""
     if accelerator.num_processes == 1:
         return numbers
-    shared = [p.grad for p in trained(method)] + [b for b in method.buffers() if b.is_floating_point()]
-    shared.append(torch.tensor(numbers, device=accelerator.device))
-    mean = accelerator.reduce(torch.cat([tensor.flatten() for tensor in shared]), "mean")
-    for tensor, value in zip(shared, mean.split([tensor.numel() for tensor in shared]), strict=True):
-        tensor.copy_(value.view_as(tensor))
-    return shared[-1].tolist()
+    told = torch.tensor(numbers, device=accelerator.device)
+    reduce([p.grad for p in trained(method)] + statistics(method) + [told], accelerator, "mean")
+    return told.tolist()
 
 
 def evaluate(run: Run, val) -> bool:

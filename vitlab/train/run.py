@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from vitlab.recipe import Recipe
 from vitlab.train.batches import Batches
+from vitlab.train.replicas import Replicas
 
 POSITIONS = ("pos", "pos[._]*", "*.pos", "*.pos[._]*")  # position tables, whatever a method calls them exactly
 FIRST_LR = 1e-6                                         # where warm-up begins (DeiT)
@@ -44,17 +45,20 @@ class Run:
     scheduler: CosineLRScheduler
     ema: ModelEmaV3 | None
     out: Path | None
+    replicas: Replicas | None = None                    # None: the processes share the images of a step
     facts: dict = field(default_factory=dict)           # what makes it this run: filled where there is a folder
     progress: Progress = field(default_factory=Progress)
 
 
-def prepare(accelerator: Accelerator, method: nn.Module, data, recipe: Recipe, out: str | Path | None) -> Run:
+def prepare(accelerator: Accelerator, method: nn.Module, data, recipe: Recipe, out: str | Path | None,
+            replicas: Replicas | None = None) -> Run:
     """The method on its device, alike in every process, with all that trains it."""
     method.to(accelerator.device)
     if accelerator.num_processes > 1:
         for tensor in method.state_dict().values():
             tensor.copy_(broadcast(tensor))
-    batches = Batches(data, recipe, accelerator.process_index, accelerator.num_processes)
+    own = (accelerator.process_index, accelerator.num_processes) if replicas is None else (0, 1)
+    batches = Batches(data, recipe, *own)
     total = recipe.steps or recipe.epochs * batches.per_epoch
     optimizer = create_optimizer_v2(parameter_groups(method, recipe), "adamw", lr=recipe.lr,
                                     betas=recipe.betas, weight_decay=recipe.weight_decay)
@@ -63,13 +67,13 @@ def prepare(accelerator: Accelerator, method: nn.Module, data, recipe: Recipe, o
                                   warmup_lr_init=min(FIRST_LR, recipe.lr), warmup_prefix=True, t_in_epochs=False)
     ema = None if recipe.ema is None else ModelEmaV3(method, recipe.ema, use_warmup=True)
     return Run(accelerator, method, data, recipe, batches, total, optimizer, scheduler, ema,
-               None if out is None else Path(out))
+               None if out is None else Path(out), replicas)
 
 
 def parameter_groups(method: nn.Module, recipe: Recipe) -> list[dict]:
     """Groups for AdamW: decayed or not, and at `lr` or, for what belongs to a timm net, at `lr_backbone`."""
     still = {*POSITIONS, *getattr(method, "no_weight_decay", set)(),
-             *(f"vit.{name}" for name in method.vit.no_weight_decay())}
+             *(f"vit.{name}" for name in (method.vit.no_weight_decay() if hasattr(method, "vit") else ()))}
     groups = param_groups_weight_decay(method, recipe.weight_decay, no_weight_decay_list=still)
     if recipe.lr_backbone is None:
         return groups

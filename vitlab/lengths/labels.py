@@ -1,0 +1,101 @@
+"""Token-length labels (Sec. 3.1): the smallest length with which ReViT is right, and the assigner that learns them."""
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from vitlab import assigner
+from vitlab.lengths.table import length_table
+from vitlab.recipe import Recipe
+from vitlab.train import fit
+
+NONE = -1           # label of a picture that no length solves, or that is left out
+
+
+def min_correct(correct: Tensor) -> Tensor:
+    """The smallest length that is right (the paper's rule): bool [n, k] -> [n], NONE where all are wrong."""
+    return torch.where(correct.any(1), correct.int().argmax(1), NONE)
+
+
+def suffix(correct: Tensor) -> Tensor:
+    """The smallest length from which on all are right: bool [n, k] -> [n], NONE where the largest is wrong."""
+    steady = correct.int().flip(1).cumprod(1).sum(1)                       # right in a row, from the largest down
+    return torch.where(steady > 0, correct.shape[1] - steady, NONE)
+
+
+RULES = {"min_correct": min_correct, "suffix": suffix}
+UNSOLVED = ("largest", "smallest", "drop")
+SPLITS = ("train", "heldout", "crossfit")
+
+
+def labels_of(correct: Tensor, rule: str = "min_correct", unsolved: str = "largest") -> Tensor:
+    """Labels [n] of a table of right answers [n, k], the shortest length first.
+
+    unsolved: what a picture that the rule cannot label gets, "largest", "smallest" or, with "drop", NONE.
+    """
+    for name, value, choices in (("rule", rule, RULES), ("unsolved", unsolved, UNSOLVED)):
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+    found = RULES[rule](correct)
+    instead = {"largest": correct.shape[1] - 1, "smallest": 0, "drop": NONE}[unsolved]
+    return torch.where(found == NONE, instead, found)
+
+
+def histogram(labels: Tensor, lengths: Sequence[int]) -> pd.DataFrame:
+    """A row per length, the shortest first: length, images, share. Pictures left out do not count."""
+    kept = labels[labels != NONE]
+    counts = kept.bincount(minlength=len(lengths)).tolist()
+    frame = pd.DataFrame({"length": list(lengths), "images": counts})
+    return frame.assign(share=frame.images / max(len(kept), 1))
+
+
+def splits(n: int, label_split: str = "train", *, share: float = 0.2, folds: int = 2,
+           seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+    """Positions (to train ReViT on, to label) among n pictures.
+
+    "train": all and all, as in the paper, whose labels lean to short lengths because ReViT has fitted the pictures;
+    "heldout": a random `share` is only labelled; "crossfit": every fold is labelled by a ReViT trained on the others.
+    """
+    if label_split not in SPLITS:
+        raise ValueError(f"label_split must be one of {', '.join(SPLITS)}, not {label_split!r}")
+    if label_split == "train":
+        return [(torch.arange(n), torch.arange(n))]
+    if not 0 < share < 1 or not 2 <= folds <= n:
+        raise ValueError(f"share must be in (0, 1) and folds from 2 to {n}, not {share} and {folds}")
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    cuts = [order[:max(1, round(share * n))]] if label_split == "heldout" else order.tensor_split(folds)
+    inside = [torch.zeros(n, dtype=torch.bool).index_fill(0, cut, True) for cut in cuts]
+    return [((~rows).nonzero()[:, 0], rows.nonzero()[:, 0]) for rows in inside]
+
+
+def make_labels(data, trained: Callable[[object], nn.Module], *, label_split: str = "train", rule: str = "min_correct",
+                unsolved: str = "largest", share: float = 0.2, folds: int = 2, seed: int = 0):
+    """Pictures of an image set with token-length labels, an ImageSet of k classes in the set's order.
+
+    trained: gives a ReViT in evaluation mode that was trained on the set it is called with, once per split.
+    label_split, share, folds: see `splits`.  rule, unsolved: see `labels_of`.
+    Warns, with the histogram, where all labels are equal; raises ValueError where none is left.
+    """
+    labels = torch.full((len(data),), NONE)
+    for train_rows, rows in splits(len(data), label_split, share=share, folds=folds, seed=seed):
+        table = length_table(trained(data.take(train_rows)), data.take(rows))
+        labels[rows] = labels_of(table.correct, rule, unsolved)
+    kept = (labels != NONE).nonzero()[:, 0]
+    if len(kept) == 0:
+        raise ValueError("no length solves any picture, so none has a label; train ReViT first, or use "
+                         'unsolved="largest"')
+    if len(labels[kept].unique()) == 1:
+        warnings.warn("all pictures have one label, so there is nothing for an assigner to learn:\n"
+                      f"{histogram(labels, table.lengths).to_string(index=False)}", stacklevel=2)
+    return data.take(kept).relabelled(labels[kept], [f"{n}x{n}" for n in table.lengths])
+
+
+def train_assigner(labelled, recipe: Recipe = assigner.RECIPE, *, architecture: tuple | None = None, val=None,
+                   out: str | Path | None = None) -> tuple[assigner.TLA, pd.DataFrame]:
+    """A TLA for an image set of `make_labels`, its loss balanced over the lengths, and the history of `fit`."""
+    tla = assigner.TLA(len(labelled.classes), labelled.image_size, architecture)
+    tla.weigh(labelled.labels)
+    return tla, fit(tla, labelled, recipe, val=val, out=out)

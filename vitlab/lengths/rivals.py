@@ -1,0 +1,72 @@
+"""Six ways to choose a length for every picture, compared offline on one table of answers.
+
+The assigner and its cost-aware form are `learned`; the others say what it is worth: `oracle` knows the answer,
+`random` takes as many pictures at each length without looking, `fixed` one length for all, `confidence` goes on until
+it is sure.
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from vitlab.assigner import choose
+from vitlab.budget import simulate
+from vitlab.lengths.labels import labels_of
+from vitlab.lengths.table import LengthTable
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Which length answers each of n pictures, and what that costs."""
+
+    chosen: Tensor      # [n] position among the lengths, the shortest first
+    gmacs: Tensor       # [n] multiply-adds / 1e9, with what choosing costs
+
+
+def at_cost(table: LengthTable, chosen: Tensor, extra: float = 0.0) -> Choice:
+    """Each picture runs once, at its length; `extra` is what choosing costs."""
+    return Choice(chosen, table.gmacs[chosen] + extra)
+
+
+def fixed(table: LengthTable, length: int) -> Choice:
+    """One length for all."""
+    if length not in table.lengths:
+        raise ValueError(f"length {length} is not in the table; choose from {table.lengths}")
+    return at_cost(table, torch.full((len(table.correct),), table.lengths.index(length)))
+
+
+def oracle(table: LengthTable, unsolved: str = "smallest") -> Choice:
+    """The smallest length that is right: as many right answers as there are pictures that any length solves."""
+    return at_cost(table, labels_of(table.correct, "min_correct", unsolved))
+
+
+def random(table: LengthTable, like: Choice, seed: int = 0) -> Choice:
+    """As many pictures at each length as in `like`, drawn without looking."""
+    order = torch.randperm(len(like.chosen), generator=torch.Generator().manual_seed(seed))
+    return at_cost(table, like.chosen[order])
+
+
+def learned(table: LengthTable, logits: Tensor, cost_weight: float = 0.0, *, gmacs: float = 0.0) -> Choice:
+    """What an assigner with these logits [n, k] chooses (`logits_of`); gmacs: what it costs itself per picture."""
+    return at_cost(table, choose(logits, table.gmacs / table.gmacs[-1], cost_weight), gmacs)
+
+
+def confidence(table: LengthTable, thresholds: Sequence[float] | float) -> Choice:
+    """From the shortest length on, stop at the first that is this sure; each length that was run is paid for."""
+    count = len(table.lengths) - 1
+    exits = table.exits()
+    stops = simulate(exits, thresholds if isinstance(thresholds, Sequence) else (thresholds,) * count).exit
+    return Choice(torch.from_numpy(stops), torch.from_numpy(exits.cost[stops]))
+
+
+def compare(table: LengthTable, choices: dict[str, Choice]) -> pd.DataFrame:
+    """A row per choice: assigner, top1 (percent), gmacs (mean), and the share of pictures at each length."""
+    rows = []
+    for name, choice in choices.items():
+        right = table.correct.gather(1, choice.chosen[:, None]).double().mean().item()
+        shares = (choice.chosen.bincount(minlength=len(table.lengths)) / len(choice.chosen)).tolist()
+        rows.append({"assigner": name, "top1": 100 * right, "gmacs": choice.gmacs.mean().item(),
+                     **{f"share_{n}": share for n, share in zip(table.lengths, shares)}})
+    return pd.DataFrame(rows)

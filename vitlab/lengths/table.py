@@ -1,0 +1,60 @@
+"""What every token length of a ReViT says of every picture: one pass, from which labels and rivals are made."""
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.budget import Exits
+from vitlab.measure import gmacs
+
+
+@dataclass(frozen=True, eq=False)
+class LengthTable:
+    """n pictures at k lengths, the shortest first."""
+
+    lengths: tuple[int, ...]    # patches per side
+    correct: Tensor             # [n, k] bool
+    confidence: Tensor          # [n, k] the largest softmax probability
+    gmacs: Tensor               # [k] multiply-adds / 1e9
+
+    def top1(self) -> dict[int, float]:
+        """Percent right of each length; on training and on held-out pictures it tells how far the labels are skewed."""
+        return {n: 100 * part for n, part in zip(self.lengths, self.correct.double().mean(0).tolist())}
+
+    def exits(self) -> Exits:
+        """As a cascade of all lengths, for the thresholds of `vitlab.budget`: a picture that goes on pays again."""
+        return Exits(self.confidence.T.numpy(), self.correct.T.numpy(), self.gmacs.cumsum(0).numpy())
+
+
+@torch.inference_mode()
+def length_table(method: nn.Module, data, *, batch: int = 250) -> LengthTable:
+    """The evaluation view of an image set through every length of a ReViT.
+
+    Raises ValueError for a net in training mode, whose drop-path and dropout would decide the answers, or labels that
+    it has no class for.
+    """
+    if method.training:
+        raise ValueError("this net is in training mode, where drop-path decides its answers; call eval() first")
+    if int(data.labels.max()) >= method.vit.num_classes or len(data) == 0:
+        raise ValueError(f"the net has {method.vit.num_classes} classes but {data.name} holds {len(data)} pictures "
+                         f"with labels up to {int(data.labels.max())}; take the set it was trained on")
+    lengths, device = method.lengths[::-1], method.vit.pos_embed.device
+    correct, confidence = [], []
+    for start in range(0, len(data), batch):
+        index = list(range(start, min(start + batch, len(data))))
+        images, labels = data.images(index).to(device), data.labels[index].to(device)
+        said = torch.stack([method(images, method.Point(n)).float().softmax(-1) for n in lengths], 1)      # [b, k, K]
+        top = said.max(-1)
+        correct.append((top.indices == labels[:, None]).cpu())
+        confidence.append(top.values.cpu())
+    cost = [gmacs(method, images[:1], method.Point(n))[0] for n in lengths]
+    return LengthTable(lengths, torch.cat(correct), torch.cat(confidence), torch.tensor(cost))
+
+
+@torch.inference_mode()
+def logits_of(assigner: nn.Module, data, *, batch: int = 250) -> Tensor:
+    """What an assigner says of an image set's evaluation view: [n, k]."""
+    assigner.eval()
+    device = next(assigner.parameters()).device
+    parts = [range(start, min(start + batch, len(data))) for start in range(0, len(data), batch)]
+    return torch.cat([assigner(data.images(part).to(device)).float().cpu() for part in parts])
