@@ -30,7 +30,77 @@ def test_the_small_nets_are_plain_timm_models_with_sine_cosine_positions(name, t
     assert similarity[1] > similarity[5]                                  # a neighbour looks more alike than a far patch
 
 
+T2T = [                                                     # parameters, and GFLOPs at 7, 10 and 14 patches per side
+    ("t2t_vit_7", 4_310_222, (0.3344, 0.6060, 1.1565)), ("t2t_vit_10", 5_889_230, (0.4172, 0.7813, 1.5274)),
+    ("t2t_vit_12", 6_941_902, (0.4725, 0.8982, 1.7748)), ("t2t_vit_14", 21_545_550, (1.2065, 2.4047, 4.8003)),
+    ("t2t_vit_19", 39_177_422, (2.1002, 4.2421, 8.5027)), ("t2t_vit_24", 64_105_934, (3.3619, 6.8296, 13.6924)),
+]
+
+
+@pytest.mark.parametrize(("name", "count", "costs"), T2T)
+def test_t2t_vit_has_the_papers_parameters_and_costs(name, count, costs):
+    image = torch.zeros(1, 3, 224, 224)
+    for side, cost in zip((7, 10, 14), costs):
+        net = vitlab.create("dense", name, grid=side).eval()
+        assert vitlab.measure.audit(net, image)["total"] == pytest.approx(cost, abs=1e-4)
+    assert vitlab.measure.parameters(net) == count
+    assert not net.vit.pos_embed.requires_grad
+
+
+@torch.no_grad()
+def test_the_performer_is_attention_with_random_features():
+    """What it computes in linear time is an ordinary weighted mean with weights phi(q) phi(k)."""
+    performer, x = backbones.t2t.Performer(27).eval(), torch.randn(2, 30, 27)
+    k, q, v = performer.kqv(performer.norm1(x)).chunk(3, -1)
+    weights = performer.feature(q) @ performer.feature(k).mT
+    y = v + performer.proj(weights / (weights.sum(-1, keepdim=True) + 1e-8) @ v)         # the code's 1e-8 is not negligible
+    torch.testing.assert_close(performer(x), y + performer.mlp(performer.norm2(y)), atol=1e-5, rtol=1e-4)
+    axes = performer.w / 32 ** 0.5
+    torch.testing.assert_close(axes @ axes.T, torch.eye(32), atol=1e-5, rtol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert performer(10 * x).isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "size", "sides"), [
+    ("deit_tiny", 224, (4, 7, 10, 14)), ("t2t_vit_7", 224, (4, 7, 10, 14)), ("t2t_vit_7", 112, (7, 10, 14)),
+    ("micro_patch8", 56, (4, 5, 6, 7, 10, 14)), ("micro_patch4", 56, (4, 5, 6, 7, 10, 14)),
+])
+@torch.no_grad()
+def test_a_backbone_can_have_another_grid(name, size, sides):
+    vit = backbones.create(name, 10, size)
+    for side in sides:
+        other = backbones.sibling(vit, side).eval()
+        images = pictures(1, size)
+        assert other.patch_embed(images).shape == (1, side * side, vit.embed_dim)
+        assert backbones.grid(other) == side
+        assert torch.equal(vitlab.Dense(other)(images), other(images))
+    if name != "t2t_vit_7":
+        costs = [vitlab.gmacs(vitlab.Dense(backbones.sibling(vit, side)), images)[0] for side in sides]
+        assert costs == sorted(costs)
+
+
+def test_deit_at_ten_by_ten_sees_the_picture_padded_by_three():
+    proj = backbones.create("deit_small", grid=10).patch_embed.proj
+    assert (proj.kernel_size, proj.stride, proj.padding) == ((23, 23), (23, 23), (3, 3))
+
+
+@torch.no_grad()
+def test_weights_that_were_learned_are_resampled_for_another_grid(monkeypatch):
+    made = timm.create_model("deit_tiny_patch16_224", num_classes=10)
+    monkeypatch.setattr("timm.create_model", lambda *a, **k: made)
+    kernel, table = made.patch_embed.proj.weight.clone(), made.pos_embed.clone()
+    vit = backbones.create("deit_tiny", 10, pretrained=True, grid=7)
+    flat = torch.full((1, 3, 224, 224), 0.5)                # of an even picture, every patch embeds as it did
+    before = torch.nn.functional.conv2d(flat, kernel, made.patch_embed.proj.bias, 16)[0, :, 0, 0]
+    torch.testing.assert_close(vit.patch_embed(flat)[0, 0], before, atol=0.05, rtol=0.1)
+    torch.testing.assert_close(vit.pos_embed[:, 0], table[:, 0])
+
+
 @pytest.mark.parametrize(("call", "words"), [
+    (lambda: backbones.create("deit_tiny", grid=9), "cannot be cut evenly into 9x9"),
+    (lambda: backbones.create("micro_patch8", grid=9), "cannot cut 56 pixels into 9x9 patches; choose a grid from 4, 5, 6, 7"),
+    (lambda: backbones.create("t2t_vit_7", grid=100), "a T2T stem cannot cut 224 pixels into 100x100"),
+    (lambda: backbones.create("t2t_vit_12", pretrained=True), "no pretrained weights on the hub"),
     (lambda: backbones.create("deit_huge"), "no backbone is called 'deit_huge'"),
     (lambda: backbones.create("swin_tiny_patch4_window7_224"), "not a plain ViT"),
     (lambda: backbones.create("micro_patch4", pretrained=True), "no pretrained weights"),

@@ -15,7 +15,8 @@ SHAPES = {                                                  # width, blocks, hea
     "t2t_vit_7": (256, 7, 4, 2), "t2t_vit_10": (256, 10, 4, 2), "t2t_vit_12": (256, 12, 4, 2),
     "t2t_vit_14": (384, 14, 6, 3), "t2t_vit_19": (448, 19, 7, 3), "t2t_vit_24": (512, 24, 8, 3),
 }
-CUTS = {(224, 14): (7, 4, 2), (224, 10): (11, 6, 5), (224, 7): (14, 8, 3)}      # kernel, stride, padding of the first cut
+# kernel, stride and padding of the first cut: DVT's code; 4x4 is in DVT's Table 1 but not in its code, this one has its cost
+CUTS = {(224, 14): (7, 4, 2), (224, 10): (11, 6, 5), (224, 7): (14, 8, 3), (224, 4): (24, 14, 5)}
 INNER, FEATURES = 64, 32                                    # width inside the stem; random features of the Performer
 
 
