@@ -25,14 +25,20 @@ RUNS = Path("runs/dvt_shipped")
 SEED, STEPS, BUDGETS = 0, 1200, 10
 
 
-def train() -> vitlab.DVT:
+def warm() -> torch.nn.Module:
+    """The plain net at 7x7 patches that the stages start from."""
     torch.manual_seed(SEED)
-    warm = vitlab.create("dense", "micro_patch4", num_classes=10, grid=7)
+    net = vitlab.create("dense", "micro_patch4", num_classes=10, grid=7)
     for stage, (dial, steps) in enumerate(long.WARM):
-        finish(warm, long.pictures(dial, SEED), replace(long.RECIPE, steps=steps, seed=SEED), RUNS / f"warm{stage}")
+        finish(net, long.pictures(dial, SEED), replace(long.RECIPE, steps=steps, seed=SEED), RUNS / f"warm{stage}")
+    return net
+
+
+def train() -> vitlab.DVT:
+    start = warm()
     net = vitlab.create("dvt", "micro_patch4", num_classes=10)
     for stage, side in zip(net.stages, net.grids, strict=True):
-        begin(stage.vit, warm.vit, side)
+        begin(stage.vit, start.vit, side)
     finish(net, long.pictures(long.DIAL, SEED), replace(long.RECIPE, steps=STEPS, seed=SEED), RUNS / "cascade")
     return net
 

@@ -41,7 +41,7 @@ def main(device: str = "cpu", precision: str = "fp32") -> None:
         rows.append(speed.assign(grids=" -> ".join(map(str, grids)), backbone="t2t_vit_12"))
     table = pd.concat(rows, ignore_index=True)
     table["fulfilled"] = table.speed_up / table.gmacs_ratio
-    write(table, DATA / "results" / f"dvt_speed_{device}_{precision}.csv")
+    write(table, DATA / "results" / f"dvt_speed_{device}_{precision}.csv", device)
     print(table[["grids", "name", "images_per_s", "speed_up", "gmacs_ratio", "fulfilled"]].round(3).to_string())
 
 

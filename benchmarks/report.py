@@ -89,6 +89,44 @@ def claims() -> str:
   and is tested at {facts["difficulty"]:g}."""
 
 
+def dvt_costs() -> str:
+    table = read("dvt_costs")
+    table["cost"] = table.gmacs.map("{:.2f}".format) + " (" + table.paper.map("{:.2f}".format) + ")"
+    wide = table.pivot(index="reuse", columns="exit", values="cost").loc[["no reuse", "features", "relations", "both"]]
+    return markdown(wide.rename(columns={1: "exit 1, 7×7", 2: "exit 2, 10×10", 3: "exit 3, 14×14"}).reset_index())
+
+
+def dvt_speed() -> str:
+    rows = read("dvt_speed_cpu_fp32").query("name != 'full'")
+    table = pd.DataFrame({"cascade": rows.grids, "promised": rows.gmacs_ratio.map("{:.2f}×".format),
+                          "measured": rows.speed_up.map("{:.2f}×".format), "images/s": rows.images_per_s.map("{:.1f}".format)})
+    one = rows.iloc[0]
+    return (f"{markdown(table)}\n\n{one.hardware}, {int(one.threads)} threads, batch {int(one.batch)}, {one.precision}, "
+            f"torch {one.torch}, {one.date}.")
+
+
+def dvt_small() -> str:
+    rows = read("dvt_small_exits")
+    table = rows.groupby(["cascade", "exit"]).top1.apply(spread).unstack().fillna("")
+    cost = rows.groupby(["cascade", "exit"]).gmacs.mean().unstack().max(axis=1)
+    claims = read("dvt_small_claims").assign(cascade=lambda f: f.claim.str.extract("at its accuracy, (.*)"))
+    factor = claims.groupby("cascade").value.apply(
+        lambda v: f"{spread(v)}×" if v.notna().all() else f"reached by {v.notna().sum()} of {len(v)}")
+    table = table.rename(columns=lambda k: f"exit {k}").assign(**{
+        "MFLOPs, last exit": (1000 * cost).map("{:.1f}".format), "saving at equal accuracy": factor})
+    return markdown(table.fillna("").reset_index())
+
+
+def dvt_shipped() -> str:
+    exits, bought = read("dvt_shipped_exits"), read("dvt_shipped_budgets")
+    alone = " / ".join(f"{t:.1f}" for t in exits.top1)
+    enough = bought[bought.top1 >= exits.top1.iloc[-1] - 0.5].gmacs.min()
+    return ("The cascade of notebook 03 (7×7, 10×10, 14×14 patches, hard end of the dial, one seed; "
+            f"`python benchmarks/dvt_shipped.py`) has\n{alone} % top-1 at its three exits. With thresholds from validation "
+            "pictures it is within half a point of its last\nexit for "
+            f"1/{exits.gmacs.iloc[-1] / enough:.1f} of the last exit's cost.")
+
+
 def main() -> None:
     plots.save(plots.speed(speed_rows()), "speed")
     alone = read("supervit_small_points").query("training != 'plain'").assign(length=lambda f: f.length.map(lambda n: f"{n}×{n}"))
@@ -96,7 +134,8 @@ def main() -> None:
     shipped = read("supervit_shipped_points").groupby(["length", "keep"], as_index=False).mean(numeric_only=True)
     plots.save(plots.tradeoff(shipped.assign(method="supervit", source="ours")), "tradeoff")
     text = README.read_text()
-    parts = {"speed": speed_table(), "small": small_table(), "shipped": shipped_table(), "claims": claims()}
+    parts = {"speed": speed_table(), "small": small_table(), "shipped": shipped_table(), "claims": claims(),
+             "dvt costs": dvt_costs(), "dvt speed": dvt_speed(), "dvt small": dvt_small(), "dvt shipped": dvt_shipped()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
         text, found = between.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text)

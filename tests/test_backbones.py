@@ -19,7 +19,7 @@ def test_dense_is_the_untouched_timm_model(name, size, count):
     assert vitlab.measure.parameters(method) == count
 
 
-@pytest.mark.parametrize(("name", "tokens"), [("micro_patch8", 49), ("micro_patch4", 196)])
+@pytest.mark.parametrize(("name", "tokens"), [("micro_patch8", 49), ("micro_patch4", 196), ("micro_plain8", 49)])
 def test_the_small_nets_are_plain_timm_models_with_sine_cosine_positions(name, tokens):
     vit = backbones.create(name, num_classes=10)
     assert vit.patch_embed.num_patches == tokens

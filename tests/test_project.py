@@ -10,7 +10,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods knows a method by name
-    "block": set(), "tokens": set(), "losses": set(), "recipe": set(), "data": set(), "checkpoint": set(), "budget": set(),
+    "block": set(), "tokens": set(), "losses": set(), "recipe": set(), "data": set(), "checkpoint": set(),
+    "budget": set(), "reuse": set(),
     "trace": {"block", "tokens"},
     "backbones": set(),
     "cascade": {"trace"},
@@ -18,7 +19,7 @@ ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods kno
     "assigner": {"backbones", "recipe"},
     "lengths": {"assigner", "budget", "measure", "recipe", "train"},
     "method": {"backbones", "block", "losses", "trace"},
-    "methods": {"backbones", "block", "tokens", "losses", "recipe", "trace", "method", "checkpoint", "cascade",
+    "methods": {"backbones", "block", "tokens", "losses", "recipe", "trace", "method", "checkpoint", "cascade", "reuse",
                 "assigner", "distillation"},
     "train": {"recipe", "checkpoint"},
     "measure": {"trace", "budget", "cascade"},

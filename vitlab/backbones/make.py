@@ -35,8 +35,10 @@ def create(name: str, num_classes: int = 1000, image_size: int | None = None, pr
                t2t.t2t_vit(name, num_classes, image_size or 224, drop_path, grid))
     else:
         vit = from_timm(name, num_classes, image_size, pretrained, drop_path)
-        if grid is not None and grid != grid_of(vit):
-            regrid(vit, grid, keep=pretrained)
+    if grid is not None and grid != grid_of(vit):                          # plain patches; the small and T2T nets have it
+        regrid(vit, grid, keep=pretrained)
+        if name in micro.PLAIN:
+            micro.place(vit)
     vit.made = {"name": name, "num_classes": num_classes, "image_size": size_of(vit), "pretrained": pretrained,
                 "drop_path": drop_path}
     return vit

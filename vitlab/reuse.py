@@ -1,0 +1,143 @@
+"""What a stage of DVT reads of the stage before: its features, its relations, and both on a finer grid (Sec. 3, Figs. 3 to 5)."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HIDDEN_BYTES = 64 * 2 ** 20                                 # of the relation MLP's hidden channels, when nothing is trained
+
+
+def layers_of(which: str, depth: int) -> list[int]:
+    """Blocks by name, 0-based: all, first, final, shallow or deep half (Tables 7, 8, 11-13)."""
+    half = depth // 2
+    return {"all": list(range(depth)), "same": list(range(depth)), "first": [0], "final": [depth - 1],
+            "shallow": list(range(half)), "deep": list(range(half, depth))}[which]
+
+
+class Enlarge(nn.Module):
+    """A finer grid on the last but one axis (Fig. 5): [..., P + old², C] -> [..., P + new², C], prefix rows untouched.
+
+    how: "grid", two taps per axis; "official", the same numbers by the code's slower operators, which fvcore counts.
+    """
+
+    def __init__(self, old: int, new: int, prefix: int, how: str = "grid"):
+        super().__init__()
+        self.old, self.new, self.prefix, self.how = old, new, prefix, how
+        taps = [[cell // 2 for cell in range(2 * old * i // new, -(-2 * old * (i + 1) // new))] for i in range(new)]
+        self.register_buffer("low", torch.tensor([t[0] for t in taps]), persistent=False)
+        self.register_buffer("high", torch.tensor([t[-1] for t in taps]), persistent=False)
+        share = [t.count(t[-1]) / len(t) if t[-1] > t[0] else 0.0 for t in taps]
+        self.register_buffer("share", torch.tensor(share)[:, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        cells, width = x[..., self.prefix:, :], x.shape[-1]
+        if self.how == "official":
+            picture = cells.mT.reshape(-1, 1, self.old, self.old)
+            picture = F.adaptive_avg_pool2d(F.interpolate(picture, scale_factor=2.0), self.new)
+            cells = picture.reshape(*x.shape[:-2], width, -1).mT
+        else:
+            rows = self.between(cells.reshape(-1, self.old, self.old * width))              # [n, new, old * C]
+            cells = self.between(rows.reshape(-1, self.old, width)).reshape(*x.shape[:-2], -1, width)
+        return torch.cat([x[..., :self.prefix, :], cells], -2)
+
+    def between(self, x: Tensor) -> Tensor:
+        """Two taps on the middle axis: [n, old, C] -> [n, new, C]."""
+        return x.index_select(1, self.low).lerp(x.index_select(1, self.high), self.share.to(x.dtype))
+
+    def both(self, relation: Tensor) -> Tensor:
+        """Queries and keys of attention logits: [B, H, P + old², P + old²] -> [B, H, P + new², P + new²]."""
+        return self(self(relation).mT.contiguous()).mT
+
+
+class Naive(Enlarge):
+    """Table 8's mistake: the block of patch-to-patch logits resized as one picture; its class rows and columns as above."""
+
+    def both(self, relation: Tensor) -> Tensor:
+        p, right = self.prefix, super().both(relation)
+        middle = F.interpolate(relation[..., p:, p:], size=(self.new ** 2, self.new ** 2))
+        bottom = torch.cat([right[..., p:, :p], middle], -1)
+        return torch.cat([right[..., :p, :], bottom], -2)
+
+
+@dataclass
+class Reuse:
+    """What a stage hands on about b images; `reuse[rows]` follows those that stay."""
+
+    features: list[Tensor]              # z_up: [b, T, D], the last block's output, or every block's
+    relations: Tensor | None            # A_up: [b, M, T, T] attention logits of all its heads and blocks, M = H * L
+
+    def __getitem__(self, rows: Tensor) -> "Reuse":
+        return Reuse([z[rows] for z in self.features], None if self.relations is None else self.relations[rows])
+
+    def detach(self) -> "Reuse":
+        """The same without gradients to the stage that found it."""
+        return Reuse([z.detach() for z in self.features], None if self.relations is None else self.relations.detach())
+
+
+class Context(nn.Module):
+    """E_l = f_l(z_up), Eq. 4: an embedding of the upstream features for each block that reuses them.
+
+    reuse_cls False puts zeros where the class token is, as the paper found better.
+    """
+
+    def __init__(self, width: int, hidden: int, out: int, layers: Sequence[int], enlarge: Enlarge, *, norm: bool,
+                 reuse_cls: bool):
+        super().__init__()
+        self.enlarge, self.reuse_cls = enlarge, reuse_cls
+        self.nets = nn.ModuleDict({
+            str(layer): nn.Sequential(nn.LayerNorm(width) if norm else nn.Identity(), nn.Linear(width, hidden), nn.GELU(),
+                                      nn.Linear(hidden, out)) for layer in layers})
+
+    def forward(self, layer: int, features: list[Tensor]) -> Tensor:
+        """[B, P + N, D'] for one block."""
+        e = self.enlarge(self.nets[str(layer)](features[layer if len(features) > 1 else 0]))
+        return e if self.reuse_cls else F.pad(e[:, self.enlarge.prefix:], (0, 0, self.enlarge.prefix, 0))
+
+
+class Relations(nn.Module):
+    """r(A_up), Eq. 8: one MLP over the channels of all upstream logits, then a finer grid block by block.
+
+    Handed on are M numbers per pair of upstream tokens; only H channels at a time are ever enlarged.
+    """
+
+    def __init__(self, heads: int, depth: int, source: str, layers: Sequence[int], net: str, enlarge: Enlarge, zero_last: bool):
+        super().__init__()
+        self.heads, self.layers, self.enlarge = heads, list(layers), enlarge
+        told, out, hidden = heads * len(layers_of(source, depth)), heads * len(layers), 3 * heads * depth
+        groups = depth if source == "same" else 1
+        self.hidden = hidden
+        self.net = nn.Conv2d(told, out, 1, groups=groups) if net == "linear" else nn.Sequential(
+            nn.Conv2d(told, hidden, 1, groups=groups), nn.GELU(), nn.Conv2d(hidden, out, 1, groups=groups))
+        if zero_last:
+            last = self.net if net == "linear" else self.net[-1]
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, relations: Tensor) -> Tensor:
+        """A_up [B, M, T, T] -> the logits to add, still on the upstream grid: [B, H * blocks, T, T]."""
+        few = max(1, HIDDEN_BYTES // (4 * self.hidden * relations.shape[-1] ** 2))
+        if torch.is_grad_enabled() or len(relations) <= few:
+            return self.net(relations)
+        return torch.cat([self.net(part) for part in relations.split(few)])
+
+    def bias(self, layer: int, low: Tensor) -> Tensor | None:
+        """What is added to one block's logits, [B, H, T', T'] on this stage's grid; None where it reuses none."""
+        if layer not in self.layers:
+            return None
+        first = self.layers.index(layer) * self.heads
+        return self.enlarge.both(low[:, first:first + self.heads])
+
+
+def widen(block: nn.Module, by: int) -> None:
+    """Let a block's MLP take `by` more channels; what was there stays in the first columns."""
+    norm, linear = block.norm2, block.mlp.fc1
+    width = linear.in_features
+    block.norm2 = type(norm)(width + by, eps=norm.eps)
+    block.mlp.fc1 = nn.Linear(width + by, linear.out_features)
+    with torch.no_grad():
+        block.norm2.weight[:width], block.norm2.bias[:width] = norm.weight, norm.bias
+        block.mlp.fc1.weight.normal_(std=linear.weight.std().item())
+        block.mlp.fc1.weight[:, :width] = linear.weight
+        block.mlp.fc1.bias.copy_(linear.bias)
