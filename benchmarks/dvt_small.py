@@ -1,10 +1,10 @@
 """What a short run shows: DVT on the small net and the easy `shapes`.  python benchmarks/dvt_small.py [seed ...]
 
-For every seed (of initialisation, order and pictures): the cascade 4 -> 5 -> 7 with both kinds of reuse and with none, for the
-first seed also with one kind; the plain ViT at 7x7; adaptive depth (DVT's Table 10); and the SuperViT of supervit_small.py
-with early exits. All are trained for the same number of steps. Thresholds are found on the validation pictures, and what they
-lead to is told on the test pictures. Finished runs are kept under runs/ and read again, an interrupted one goes on.
-Once all seeds asked for are done it writes data/results/dvt_small_exits.csv, dvt_small_budgets.csv and dvt_small_claims.csv.
+For every seed (of initialisation, order and pictures): the cascade 4 -> 5 -> 7 with both kinds of reuse and with none; the plain
+ViT at 7x7; adaptive depth (DVT's Table 10); and the SuperViT of supervit_small.py with early exits. All are trained for the same
+number of steps. Thresholds are found on the validation pictures, and what they lead to is told on the test pictures.
+Finished runs are kept under runs/ and read again, an interrupted one goes on. Once all seeds asked for are done it writes
+data/results/dvt_small_exits.csv, dvt_small_budgets.csv and dvt_small_claims.csv.
 """
 import sys
 from dataclasses import replace
@@ -25,7 +25,6 @@ from vitlab.methods.supervit import Point
 RUNS = Path("runs/dvt_small")
 RECIPE = supervit_small.RECIPE
 REUSE = {"both": (True, True), "none": (False, False)}
-ONE_KIND = {"features": (True, False), "relations": (False, True)}
 BUDGETS = 25                                                # mean costs between a cascade's first and last exit
 
 
@@ -36,24 +35,23 @@ def train(seed: int, name: str, method: str, **knobs) -> torch.nn.Module:
     return net
 
 
-def cascades(seed: int, first: bool) -> dict[str, torch.nn.Module]:
+def cascades(seed: int) -> dict[str, torch.nn.Module]:
     """Everything that exits early, by name."""
-    kinds = REUSE | ONE_KIND if first else REUSE
-    found = {f"dvt, {name}": train(seed, name, "dvt", features=f, relations=r) for name, (f, r) in kinds.items()}
+    found = {f"dvt, {name}": train(seed, name, "dvt", features=f, relations=r) for name, (f, r) in REUSE.items()}
     found["adaptive depth"] = train(seed, "depth", "adaptive_depth")
     whole = supervit_small.train(seed, "super", supervit_small.STEPS)
     found["supervit"] = vitlab.EarlyExit(whole, (Point(4, 0.5), Point(5, 0.7), Point(7, 1.0)))
     return found
 
 
-def study(seed: int, first: bool) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def study(seed: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """One seed: a row per cascade and exit, a row per cascade, criterion and budget, a row per claim."""
     val, test = (vitlab.data.shapes(split, seed=seed) for split in ("val", "test"))
     plain = train(seed, "plain", "dense")
     single = {"top1": 100 * vitlab.answers(plain, test).correct.mean(), "gmacs": vitlab.gmacs(plain, test.images([0]))[0]}
     rows = [{"seed": seed, "cascade": "plain ViT", "exit": 1, **single}]
     bought, claims = [], {"top1 of the plain ViT at 7x7": single["top1"]}
-    for name, net in cascades(seed, first).items():
+    for name, net in cascades(seed).items():
         there = exits(net, test)
         rows += [{"seed": seed, "cascade": name, "exit": k + 1, "top1": 100 * right.mean(), "gmacs": cost}
                  for k, (right, cost) in enumerate(zip(there.correct, there.cost))]
@@ -80,7 +78,7 @@ def budgets(val: budget.Exits, test: budget.Exits) -> list[dict]:
 
 def main(*seeds: str) -> None:
     torch.set_num_threads(1)
-    found = zip(*(study(int(seed), number == 0) for number, seed in enumerate(seeds or ("0", "1", "2"))), strict=True)
+    found = zip(*(study(int(seed)) for seed in seeds or ("0", "1", "2")), strict=True)
     rows, bought, claims = (pd.concat(part, ignore_index=True) for part in found)
     for name, table in (("exits", rows), ("budgets", bought), ("claims", claims)):
         write(table, DATA / "results" / f"dvt_small_{name}.csv")
