@@ -20,8 +20,9 @@ def judge(net: vitlab.ReViT, tla: vitlab.TLA, test) -> pd.DataFrame:
     rows = []
 
     def told(kind: str, name: str, choice: lengths.Choice, **more) -> dict:
+        numbers = lengths.compare(table, {name: choice}).iloc[0]
         part = {f"size_{n}": size[choice.chosen == k].mean().item() for k, n in enumerate(table.lengths)}
-        return {"kind": kind, **lengths.compare(table, {name: choice}).iloc[0], **part, **more}
+        return {"kind": kind, **numbers, **part, **more}
 
     for n in table.lengths:
         rows.append(told("fixed", f"always {n}", lengths.fixed(table, n)))

@@ -127,6 +127,44 @@ def dvt_shipped() -> str:
             f"1/{exits.gmacs.iloc[-1] / enough:.1f} of the last exit's cost.")
 
 
+def revit_table() -> str:
+    """Table 2, and what of Table 3 was trained, on the small nets."""
+    rows = read("revit_small_points")
+    names = ["alone", "no distillation", "separate, distilled", "shared kernel"]
+    table = rows.groupby(["backbone", "training", "length"]).top1.apply(
+        lambda v: spread(v) if len(v) > 1 else f"{v.iloc[0]:.1f}").unstack()[[7, 5, 4]]
+    table = table.loc[[(net, name) for net in ("micro_patch8", "micro_plain8") for name in names if (net, name) in table.index]]
+    return markdown(table.rename(columns=lambda n: f"{n}×{n}" if isinstance(n, int) else n).reset_index())
+
+
+def revit_assigners() -> str:
+    """How the assigner chooses, beside random choices with equal shares."""
+    rows = read("revit_small_assigners")
+    wide = rows[rows.kind.isin(("TLA", "random"))].pivot(index=["cost_weight", "seed"], columns="kind", values="top1")
+    per = rows[rows.kind == "TLA"].groupby("cost_weight")
+    table = pd.DataFrame({
+        "MFLOPs": (1000 * per.gmacs.mean()).map("{:.2f}".format), "top-1": per.top1.apply(spread),
+        "random, equal shares": wide["random"].groupby("cost_weight").apply(spread),
+        "gain": (wide["TLA"] - wide["random"]).groupby("cost_weight").apply(lambda v: spread(v, 2)),
+        **{f"at {n}×{n}": per[f"share_{n}"].mean().map("{:.0%}".format) for n in (4, 5, 7)},
+        **{f"object at {n}×{n}": per[f"size_{n}"].mean().map("{:.3f}".format).replace("nan", "") for n in (4, 5, 7)}})
+    table.index = table.index.map("{:g}".format)
+    return markdown(table.reset_index(names="cost weight"))
+
+
+def revit_shipped() -> str:
+    rows = read("revit_shipped_assigners").set_index("assigner")
+    alone = ", ".join(f"{rows.top1[f'always {n}']:.1f} % at {n}×{n}" for n in (14, 10, 7))
+    tla, lots = rows[rows.kind == "TLA"], rows[rows.kind == "random"]
+    gain = tla.top1.to_numpy() - lots.top1.to_numpy()
+    enough = tla[tla.top1 >= rows.top1["always 14"] - 0.5].gmacs
+    saved = (f"Its cheapest point within half a point of 14×14 costs 1/{rows.gmacs['always 14'] / enough.min():.2f} of it."
+             if len(enough) else "No point of it comes within half a point of 14×14.")
+    return (f"The ReViT of notebook 04 (hard end of the dial, one seed; `python benchmarks/revit_shipped.py`) has {alone}.\n"
+            f"Its assigner is {gain.min():+.1f} to {gain.max():+.1f} points from random choices with equal shares, "
+            f"depending on the cost weight. {saved}")
+
+
 def main() -> None:
     plots.save(plots.speed(speed_rows()), "speed")
     alone = read("supervit_small_points").query("training != 'plain'").assign(length=lambda f: f.length.map(lambda n: f"{n}×{n}"))
@@ -135,7 +173,8 @@ def main() -> None:
     plots.save(plots.tradeoff(shipped.assign(method="supervit", source="ours")), "tradeoff")
     text = README.read_text()
     parts = {"speed": speed_table(), "small": small_table(), "shipped": shipped_table(), "claims": claims(),
-             "dvt costs": dvt_costs(), "dvt speed": dvt_speed(), "dvt small": dvt_small(), "dvt shipped": dvt_shipped()}
+             "dvt costs": dvt_costs(), "dvt speed": dvt_speed(), "dvt small": dvt_small(), "dvt shipped": dvt_shipped(),
+             "revit": revit_table(), "revit assigners": revit_assigners(), "revit shipped": revit_shipped()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
         text, found = between.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text)

@@ -64,6 +64,7 @@ def test_the_performer_is_attention_with_random_features():
 @pytest.mark.parametrize(("name", "size", "sides"), [
     ("deit_tiny", 224, (4, 7, 10, 14)), ("t2t_vit_7", 224, (4, 7, 10, 14)), ("t2t_vit_7", 112, (7, 10, 14)),
     ("micro_patch8", 56, (4, 5, 6, 7, 10, 14)), ("micro_patch4", 56, (4, 5, 6, 7, 10, 14)),
+    ("micro_plain8", 56, (4, 5, 6, 7, 14)),
 ])
 @torch.no_grad()
 def test_a_backbone_can_have_another_grid(name, size, sides):
@@ -77,6 +78,14 @@ def test_a_backbone_can_have_another_grid(name, size, sides):
     if name != "t2t_vit_7":
         costs = [vitlab.gmacs(vitlab.Dense(backbones.sibling(vit, side)), images)[0] for side in sides]
         assert costs == sorted(costs)
+
+
+def test_plain_patches_of_the_small_net_keep_their_positions_at_any_grid():
+    vit = backbones.create("micro_plain8", 10, grid=5)
+    proj, table = vit.patch_embed.proj, vit.pos_embed
+    assert (proj.kernel_size, proj.stride, proj.padding) == ((12, 12), (12, 12), (2, 2))
+    similarity = torch.cosine_similarity(table[0, 1], table[0, 1:], dim=-1)
+    assert similarity[1] > similarity[4]
 
 
 def test_deit_at_ten_by_ten_sees_the_picture_padded_by_three():

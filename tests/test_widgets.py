@@ -20,7 +20,7 @@ from vitlab import attribution, data, measure
 from vitlab.methods.early_exit import EarlyExit
 from vitlab.methods.supervit import Point
 from vitlab.widgets import explore, worker
-from vitlab.widgets.controls import sliders
+from vitlab.widgets.controls import NOBODY, sliders
 from vitlab.widgets.door import LIVE, cell
 from vitlab.widgets.engine import fits_not
 from vitlab.widgets.worker import Gate, LatestWorker
@@ -172,7 +172,7 @@ def test_every_field_of_a_point_with_a_choice_gets_a_slider(net):
 
     made = sliders(Fifth())
     assert {name: (s.description, s.value, [v for _, v in s.options]) for name, s in made.items()} == {
-        "head_groups": ("head groups", 4, [1, 2, 4]), "threshold": ("threshold", None, [0.5, 0.9, None])}
+        "head_groups": ("head groups", 4, [1, 2, 4]), "threshold": ("threshold", NOBODY, [0.5, 0.9, NOBODY])}
     assert [s.description for s in sliders(net).values()] == ["sequence length", "keep rate"]
     assert sliders(vitlab.create("dense", "micro_patch8", num_classes=10)) == {}
 
@@ -211,6 +211,40 @@ def test_a_cascade_says_where_images_leave(images):
         assert f"left at exit <b>{table.exit[3] + 1}</b>" in made.view.answer.value
         assert made.result["exits"] == tuple(table.exit.value_counts().reindex(range(table.exit.max() + 1), fill_value=0))
     assert "images leave at exit" in made.view.speed.value
+    made.close()
+
+
+def test_an_assigners_choice_is_told_in_lengths(images):
+    torch.manual_seed(0)
+    net = vitlab.create("revit", "micro_patch8", num_classes=10)
+    net.attach(vitlab.TLA(3, 56))
+    with torch.no_grad():
+        net.assigner.net.classifier.bias.copy_(torch.tensor([0.0, 0.1, 0.4]))   # the largest unless cost weighs
+    rows = [{"method": "revit", "length": p.length, "cost_weight": p.cost_weight, "gmacs": 1.0 + n, "top1": 50.0}
+            for n, p in enumerate(net.points)]
+    made = explore(net, images, batch=12, sweep=pd.DataFrame(rows))
+    assert made.wait(QUICK), made.last_error
+    length, weight = (made.controls.named()[name] for name in ("length", "cost_weight"))
+    assert [label for label, _ in length.options] == ["assigner", "4", "5", "7"]
+    assert (weight.description, [v for _, v in weight.options]) == ("cost weight", [0.0, 0.25, 0.5, 1.0, 2.0])
+    assert weight.disabled                                                  # it says nothing at a fixed length
+    here = next(t for t in made.view.figure.data if t.name == "here")
+    for weighs, n, place in ((0.0, 7, 2), (2.0, 4, 0)):
+        assert made.set(length=None, cost_weight=weighs).wait(QUICK), made.last_error
+        assert not weight.disabled
+        assert made.result["point"] == net.Point(None, weighs)
+        assert (made.result["exit"], made.result["patches"]) == (place, n * n)
+        assert f"<b>length {n}</b>" in made.view.answer.value
+        assert f"12 at length {n}" in made.view.speed.value
+        assert made.result["exits"] == tuple(12 * (k == place) for k in range(3))
+        assert f"length {n}, layer 4" in made.view.captions["kept"].value
+        assert here.y[0] == 50.0
+        assert here.x[0] == 1.0 + net.points.index(net.Point(None, weighs))
+    assert made.set(length=5).wait(QUICK), made.last_error
+    assert made.result["point"] == net.Point(5)
+    assert weight.disabled
+    assert weight.value == 2.0                                              # and waits for the assigner
+    assert here.x[0] == 1.0 + net.points.index(net.Point(5))
     made.close()
 
 

@@ -98,6 +98,11 @@ class ReViT(nn.Module):
         """With an assigner a picture's cost depends on its length, which the trace notes as its exit."""
         return "exit" if self.assigner is not None else False
 
+    @property
+    def exit_names(self) -> tuple[str, ...]:
+        """What the exits in its traces are."""
+        return tuple(f"length {n}" for n in reversed(self.lengths)) if self.adaptive else ()
+
     def check_knobs(self, norm: str, dist_token: str) -> None:
         """Fail at the door: one sentence for each knob that makes no sense."""
         n = self.lengths

@@ -9,9 +9,10 @@ from vitlab.measure.speed import PRECISIONS
 from vitlab.widgets.engine import devices
 from vitlab.widgets.records import shown
 
-LABELS = {"length": "sequence length", "keep": "keep rate"}
+LABELS = {"length": "sequence length", "keep": "keep rate", "cost_weight": "cost weight"}
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SLIDER = "300px"
+NOBODY = "nobody"                           # a slider's None, which ipywidgets would take for nothing selected
 
 
 def sized(kind: type, description: str, width: str, **settings) -> W.Widget:
@@ -30,22 +31,33 @@ def sliders(method: nn.Module) -> dict[str, W.SelectionSlider]:
         values = list(dict.fromkeys(getattr(point, name) for point in method.points))
         values = sorted(values) if all(isinstance(v, int | float) for v in values) else values
         if len(values) > 1:
-            options = [(shown(v), v) for v in values]
+            options = [(shown(v, name), NOBODY if v is None else v) for v in values]
             made[name] = sized(W.SelectionSlider, LABELS.get(name, name.replace("_", " ")), SLIDER, options=options,
                                index=values.index(getattr(method.points[-1], name)))
     return made
 
 
 def point_of(method: nn.Module, knobs: dict[str, W.SelectionSlider]) -> Any:
-    """The operating point the sliders stand at; knobs without a slider have their only value."""
-    fixed = {f.name: getattr(method.points[-1], f.name) for f in fields(method.Point)}
-    return method.Point(**{**fixed, **{name: slider.value for name, slider in knobs.items()}})
+    """The operating point the sliders stand at. Where the knobs before it leave a knob one value, it has that one and its
+    slider rests: an assigner's cost weight says nothing at a fixed length."""
+    chosen, left = {}, list(method.points)
+    for name in (field.name for field in fields(method.Point)):
+        values = {getattr(point, name) for point in left}
+        if name in knobs:
+            knobs[name].disabled = len(values) == 1
+        if name in knobs and len(values) != 1:
+            chosen[name] = None if knobs[name].value == NOBODY else knobs[name].value
+        else:
+            chosen[name] = next(iter(values), getattr(method.points[-1], name))
+        left = [point for point in left if getattr(point, name) == chosen[name]]
+    return method.Point(**chosen)
 
 
 def choose(control: W.ValueWidget, name: str, value: Any) -> None:
     """Set a control from code; ValueError names what it offers."""
     if hasattr(control, "options"):
         values = [option[1] if isinstance(option, tuple) else option for option in control.options]
+        values = [None if v == NOBODY else v for v in values]
         if value not in values:
             raise ValueError(f"{name} must be one of {', '.join(map(str, values))}, not {value!r}")
         control.index = values.index(value)

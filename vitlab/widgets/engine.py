@@ -119,7 +119,8 @@ def left(method: nn.Module, images: Tensor, point: Any) -> tuple[int, ...]:
     """How many images leave at each exit."""
     trace = Trace()
     method(images, point, trace)
-    return tuple(torch.bincount(trace.exit, minlength=1 + max(part.stage for part in trace.layers)).tolist())
+    most = max(len(getattr(method, "exit_names", ())), 1 + max(part.stage for part in trace.layers))
+    return tuple(torch.bincount(trace.exit, minlength=most).tolist())
 
 
 def on_cpu(part: LayerTrace) -> LayerTrace:

@@ -2,7 +2,7 @@
 from dataclasses import asdict, fields
 from typing import Any
 
-from pandas import DataFrame
+from pandas import DataFrame, isna
 from torch import nn
 
 from vitlab import measure
@@ -26,6 +26,10 @@ class Known:
         """What the costliest point is called."""
         return "its costliest point" if self.methods[model].adaptive else "dense"
 
+    def exits(self, model: str) -> tuple[str, ...]:
+        """What a model calls its exits, such as "length 10"; () for numbers."""
+        return getattr(self.methods[model], "exit_names", ())
+
     def hue(self, model: str) -> str:
         """A model's colour: its method's, or one of its own where two models are of one method."""
         kinds = {name: made.get("method", name) for name, made in self.made.items()}
@@ -40,7 +44,7 @@ class Known:
         for name in (ask.model, self.made[ask.model].get("method")):
             found = rows[rows["method"] == name]
             for knob, value in asdict(ask.point).items():
-                found = found[[v == value for v in found[knob]]] if knob in found else found[:0]
+                found = found[[v == value or value is None and isna(v) for v in found[knob]]] if knob in found else found[:0]
             if len(found):
                 return float(found["gmacs"].iloc[0]), float(found["top1"].iloc[0])
         return None

@@ -219,8 +219,9 @@ class Panel:
             "exit": look.exit, "tokens": look.tokens, "patches": look.patches, "gmacs": look.gmacs, "device": ask.device,
             "precision": ask.precision, "batch": ask.batch,
             **{key: self.result.get(key) if self.paced == ask.pace else None for key in SPEED}}
-        self.view.show_answer(look, lambda k: self.known.named(ask.model, k))
-        self.view.show_layer(look, min(ask.layer, len(look.layers) - 1))
+        exits = self.known.exits(ask.model)
+        self.view.show_answer(look, lambda k: self.known.named(ask.model, k), exits)
+        self.view.show_layer(look, min(ask.layer, len(look.layers) - 1), exits)
         if place := self.known.accuracy(ask):
             self.view.show_place(*place)
 
@@ -228,7 +229,7 @@ class Panel:
         """The sentence about speed, and the same in `result`."""
         paper = self.known.papers[ask.model].get(ask.point)
         self.result = {**self.result, **asdict(timing), "paper": paper and paper[0]}
-        self.view.show_speed(text.speed(timing, ask, paper, self.known.versus(ask.model)))
+        self.view.show_speed(text.speed(timing, ask, paper, self.known.versus(ask.model), self.known.exits(ask.model)))
 
 
 def everything(widget: W.Widget) -> list[W.Widget]:

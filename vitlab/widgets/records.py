@@ -7,6 +7,8 @@ from torch import Tensor
 
 from vitlab.trace import LayerTrace
 
+NONE = {"length": "assigner"}               # who chooses where nobody does
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
@@ -43,12 +45,14 @@ class Ask:
     @property
     def title(self) -> str:
         """Model and knobs, short: "SuperViT (14, 0.5)"."""
-        knobs = ", ".join(map(shown, asdict(self.point).values()))
+        knobs = ", ".join(shown(value, name) for name, value in asdict(self.point).items())
         return f"{self.model} ({knobs})" if knobs else self.model
 
 
-def shown(value: Any) -> str:
-    """A knob's value, short: 0.5, or 0.42 / 0.6 for several."""
+def shown(value: Any, name: str = "") -> str:
+    """A knob's value, short: 0.5, or 0.42 / 0.6 for several; None in words where the knob has any."""
+    if value is None and name in NONE:
+        return NONE[name]
     if isinstance(value, tuple):
         return " / ".join(map(shown, value))
     return f"{value:.3g}" if isinstance(value, float) else str(value)

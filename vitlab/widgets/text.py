@@ -1,5 +1,5 @@
 """The sentences under the pictures, and how the panel is laid out."""
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 
 from vitlab.plots.theme import HERE, INK
@@ -32,8 +32,8 @@ STYLE = f"""<style>
 </style>"""
 
 
-def answer(look: Look, named: Callable[[int], str]) -> str:
-    """The net's answer, the tokens it ended with and what that cost; `named` gives a class's name."""
+def answer(look: Look, named: Callable[[int], str], exits: Sequence[str] = ()) -> str:
+    """The net's answer, the tokens it ended with and what that cost; `named` gives a class's name, `exits` are the exits'."""
     if look.right is None:
         verdict = escape(look.subject.name)
     elif look.right:
@@ -41,13 +41,14 @@ def answer(look: Look, named: Callable[[int], str]) -> str:
     else:
         verdict = f'<span class="vl-wrong">it is “{escape(named(look.subject.label))}”</span>'
     saved = 1 - look.gmacs / look.dense
-    exit = "" if look.exit is None else f"left at exit <b>{look.exit + 1}</b> · "
+    exit = "" if look.exit is None else (f"<b>{escape(exits[look.exit])}</b> · " if exits else
+                                         f"left at exit <b>{look.exit + 1}</b> · ")
     return (f"<b>“{escape(named(look.prediction))}”</b> {percent(look.confidence)} ({verdict}) · {exit}"
             f"<b>{look.tokens}</b> of {look.patches} tokens at the end · "
             f"{look.gmacs:.3g} GFLOPs" + (f" (−{percent(saved)})" if saved > 0.005 else ""))
 
 
-def speed(timing: Timing, ask: Ask, paper: tuple[float, str] | None, versus: str) -> str:
+def speed(timing: Timing, ask: Ask, paper: tuple[float, str] | None, versus: str, exits: Sequence[str] = ()) -> str:
     """How fast this point is here and now, `versus` the costliest point, the FLOPs' promise and the paper."""
     if timing.speed_up is None:
         ratio = f"timing it against {versus} …"
@@ -57,7 +58,9 @@ def speed(timing: Timing, ask: Ask, paper: tuple[float, str] | None, versus: str
             promises.append(f"paper’s {escape(paper[1])} {paper[0]:.2f}×")
         ratio = f"<b>{timing.speed_up:.2f}×</b> {versus} ({', '.join(promises)})"
     how = f"median of {timing.runs}" if timing.runs > 1 else "first pass"
-    if timing.exits:
+    if timing.exits and exits:
+        how += " · " + ", ".join(f"{count} at {escape(name)}" for count, name in zip(timing.exits, exits) if count)
+    elif timing.exits:
         places = " / ".join(str(k + 1) for k in range(len(timing.exits)))
         how += f" · {' / '.join(map(str, timing.exits))} images leave at exit {places}"
     return (f'<b class="vl-number">{digits(timing.images_per_s)}</b> images/s now · {ratio} · '

@@ -1,5 +1,5 @@
 """What a panel shows: three pictures, one live figure, two sentences, and a third when something went wrong."""
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import ipywidgets as W
 import plotly.graph_objects as go
@@ -32,16 +32,16 @@ class View:
         self.answer.value = "loading …"
         self.sentences = W.VBox([self.answer, self.speed, self.note]).add_class("vl-sentences")
 
-    def show_answer(self, look: Look, named: Callable[[int], str]) -> None:
-        """The sentence about the image; `named` gives a class's name."""
-        self.answer.value = text.answer(look, named)
+    def show_answer(self, look: Look, named: Callable[[int], str], exits: Sequence[str]) -> None:
+        """The sentence about the image; `named` gives a class's name, `exits` are the exits' names, if they have any."""
+        self.answer.value = text.answer(look, named, exits)
         self.captions["attribution"].value = text.caption(f"red speaks for “{named(look.prediction)}”")
 
-    def show_layer(self, look: Look, place: int) -> None:
+    def show_layer(self, look: Look, place: int, exits: Sequence[str]) -> None:
         """The patches left after one layer, and where its class token looks."""
         part = look.layers[place]
         alive, kept = part.attended[0].numpy(), part.fed[0].numpy()
-        stage = f"stage {part.stage + 1}, " if look.layers[-1].stage else ""
+        stage = f"{exits[part.stage]}, " if exits else f"stage {part.stage + 1}, " if look.layers[-1].stage else ""
         self.captions["kept"].value = text.caption(f"{stage}layer {part.layer + 1}: {kept.sum()} of {kept.size} kept")
         self.captions["attention"].value = text.caption(f"class attention, {stage}layer {part.layer + 1}")
         self.pictures["kept"].value = png(dimmed(look.subject.picture, kept, part.grid))
