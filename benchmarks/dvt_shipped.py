@@ -71,8 +71,9 @@ def main() -> None:
     write(pd.DataFrame(rows), DATA / "results" / "dvt_shipped_budgets.csv")
     write(pd.DataFrame(alone), DATA / "results" / "dvt_shipped_exits.csv")
     vitlab.save(deepcopy(net).half(), DATA / "checkpoints" / "dvt_shapes.safetensors", difficulty=long.TEST_DIAL,
-                trained_difficulty=long.DIAL, steps=STEPS, warm=long.WARM, recipe=vars(long.RECIPE), pictures=long.PICTURES, seed=SEED,
-                top1={f"exit {row['exit']}": round(row["top1"], 2) for row in alone}, made_by="python benchmarks/dvt_shipped.py")
+                trained_difficulty=long.DIAL, steps=STEPS, warm=long.WARM, recipe=vars(long.RECIPE),
+                pictures=long.PICTURES, seed=SEED, top1={f"exit {row['exit']}": round(row["top1"], 2) for row in alone},
+                made_by="python benchmarks/dvt_shipped.py")
     print(pd.DataFrame(alone).round(3).to_string(), pd.DataFrame(rows).round(3).to_string(), sep="\n")
 
 
