@@ -10,7 +10,7 @@ from vitlab.measure.cost import gmacs
 
 
 @torch.inference_mode()
-def exits(method: nn.Module, data, *, criterion: str | None = None, batch: int = 250) -> Exits:
+def exits(method: nn.Module, data, *, criterion: str | None = None, batch: int = 50) -> Exits:
     """Score and correctness [exits, images] of an image set, and the cumulative cost of each exit in 1e9 multiply-adds.
 
     criterion: "confidence", "entropy" or "random" (None: the method's own). Hand the result to `vitlab.budget`.
