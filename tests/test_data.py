@@ -462,7 +462,7 @@ def test_a_gated_set_says_where_to_ask(monkeypatch):
 @pytest.mark.parametrize("name, classes", [("cifar10", "airplane"), ("imagenette224", "tench")])
 def test_real_pictures(name, classes):
     if not (REAL / name).is_dir():
-        pytest.skip(f"{name} is not beside this checkout, in ../shared/data")
+        pytest.skip(f"no {name} pictures lie beside this checkout; they are not part of vitlab")
     made = load(REAL / name, "test", image_size=32, fraction=.05)
     assert made.classes[0] == classes and len(made.classes) == 10
     assert len(set(made.labels.bincount().tolist())) == 1

@@ -1,10 +1,10 @@
 """Measuring: cost, speed and answers of any method at any point, as tidy frames. Knows no method by name."""
 from vitlab.measure.answers import answers, layers, sweep
 from vitlab.measure.cost import audit, gmacs, parameters
-from vitlab.measure.exits import exits
+from vitlab.measure.exits import exits, leaving
 from vitlab.measure.focus import focus
 from vitlab.measure.records import facts, paper, write
 from vitlab.measure.speed import Speed, race, throughput
 
-__all__ = ["Speed", "answers", "audit", "exits", "facts", "focus", "gmacs", "layers", "paper", "parameters", "race", "sweep",
-           "throughput", "write"]
+__all__ = ["Speed", "answers", "audit", "exits", "facts", "focus", "gmacs", "layers", "leaving", "paper", "parameters", "race",
+           "sweep", "throughput", "write"]

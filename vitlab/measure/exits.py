@@ -1,12 +1,15 @@
 """What every exit of a cascade says of every image: one pass, from which thresholds for any budget are found."""
+from typing import Any
+
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vitlab.budget import Exits
 from vitlab.cascade import CRITERIA, stop_at
 from vitlab.measure.answers import check_data
 from vitlab.measure.cost import gmacs
+from vitlab.trace import Trace
 
 
 @torch.inference_mode()
@@ -32,3 +35,12 @@ def exits(method: nn.Module, data, *, criterion: str | None = None, batch: int =
     count = len(logits)
     cost = [gmacs(method, images[:1], method.Point(stop_at(stage, count)))[0] for stage in range(count)]
     return Exits(torch.cat(score, 1).numpy(), torch.cat(correct, 1).numpy(), np.array(cost))
+
+
+@torch.inference_mode()
+def leaving(method: nn.Module, images: Tensor, point: Any) -> tuple[int, ...]:
+    """How many of the images [B, 3, S, S] leave at each exit that any of them reaches."""
+    trace = Trace()
+    method(images, point, trace)
+    most = max(len(getattr(method, "exit_names", ())), 1 + max(part.stage for part in trace.layers))
+    return tuple(torch.bincount(trace.exit, minlength=most).tolist())

@@ -13,7 +13,6 @@ TITLES = {
     "gmacs": "GFLOPs per image (multiply-adds)", "images_per_s": "images per second", "top1": "top-1 accuracy (%)",
     "length": "sequence length", "keep": "keep rate", "tokens": "patches", "step": "training step", "epoch": "epoch",
     "seconds": "seconds", "lr": "learning rate", "loss": "loss", "layer": "layer", "point": "operating point",
-    "exit": "exit", "cost_weight": "cost weight",
 }
 LEGEND_ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 

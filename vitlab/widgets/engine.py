@@ -95,7 +95,7 @@ class Engine:
         with GATE.look():
             some = images if method.adaptive == "exit" else images[:FEW]
             gmacs, most = (self.cost(ask.model, method, some, point) for point in (ask.point, dense))
-            exits = left(method, images, ask.point) if method.adaptive == "exit" else ()
+            exits = measure.leaving(method, images, ask.point) if method.adaptive == "exit" else ()
         return Timing(float(here.images_per_s), int(here.batch), int(here.runs), float(here.speed_up), most / gmacs, exits)
 
     def pictures(self, ask: Ask) -> Tensor:
@@ -112,15 +112,6 @@ class Engine:
         self.batch = (None, None)
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
-
-
-@torch.inference_mode()
-def left(method: nn.Module, images: Tensor, point: Any) -> tuple[int, ...]:
-    """How many images leave at each exit."""
-    trace = Trace()
-    method(images, point, trace)
-    most = max(len(getattr(method, "exit_names", ())), 1 + max(part.stage for part in trace.layers))
-    return tuple(torch.bincount(trace.exit, minlength=most).tolist())
 
 
 def on_cpu(part: LayerTrace) -> LayerTrace:
