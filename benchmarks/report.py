@@ -39,16 +39,15 @@ def speed_table() -> str:
     ours, printed = (rows[rows.source == "ours"], rows[rows.source != "ours"])
     both = ours.merge(printed[["length", "keep", "gmacs", "top1"]], on=["length", "keep"], suffixes=("", "_paper"))
     table = pd.DataFrame({
-        "length": both.length.map(lambda n: f"{n}×{n}"), "keep": both.keep, "GFLOPs, paper": both.gmacs_paper,
+        "length": both.length.map(lambda n: f"{int(n)}×{int(n)}"), "keep": both.keep, "GFLOPs, paper": both.gmacs_paper,
         "ours": both.gmacs.map("{:.2f}".format), "promised": both.flops_speed_up.map("{:.2f}×".format),
         "measured": both.speed_up.map("{:.2f}×".format), "A100, paper": both.paper_speed_up.map("{:.2f}×".format)})
-    one = ours.iloc[0]
-    how = f"{one.hardware}, {int(one.threads)} threads, batch {int(one.batch)}, {one.precision}, torch {one.torch}, {one.date}."
-    return f"{markdown(table)}\n\n{how}"
+    return f"{markdown(table)}\n\n{where(ours.iloc[0])}"
 
 
 def spread(values: pd.Series, digits: int = 1) -> str:
-    return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
+    """Mean ± standard deviation over the seeds; one seed has none."""
+    return f"{values.mean():.{digits}f}" + (f" ± {values.std():.{digits}f}" if len(values) > 1 else "")
 
 
 def small_table() -> str:
@@ -96,13 +95,17 @@ def dvt_costs() -> str:
     return markdown(wide.rename(columns={1: "exit 1, 7×7", 2: "exit 2, 10×10", 3: "exit 3, 14×14"}).reset_index())
 
 
+def where(one: pd.Series) -> str:
+    """The machine of a measurement."""
+    return (f"{one.hardware}, {int(one.threads)} threads, batch {int(one.batch)}, {one.precision}, torch {one.torch}, "
+            f"{one.date}.")
+
+
 def dvt_speed() -> str:
     rows = read("dvt_speed_cpu_fp32").query("name != 'full'")
     table = pd.DataFrame({"cascade": rows.grids, "promised": rows.gmacs_ratio.map("{:.2f}×".format),
                           "measured": rows.speed_up.map("{:.2f}×".format), "images/s": rows.images_per_s.map("{:.1f}".format)})
-    one = rows.iloc[0]
-    return (f"{markdown(table)}\n\n{one.hardware}, {int(one.threads)} threads, batch {int(one.batch)}, {one.precision}, "
-            f"torch {one.torch}, {one.date}.")
+    return f"{markdown(table)}\n\n{where(rows.iloc[0])}"
 
 
 def dvt_small() -> str:
@@ -134,9 +137,9 @@ def dvt_shipped() -> str:
 def revit_table() -> str:
     """Table 2, and what of Table 3 was trained, on the small nets."""
     rows = read("revit_small_points")
-    names = ["alone", "no distillation", "separate, distilled", "shared kernel"]
-    table = rows.groupby(["backbone", "training", "length"]).top1.apply(
-        lambda v: spread(v) if len(v) > 1 else f"{v.iloc[0]:.1f}").unstack()[[7, 5, 4]]
+    names = ["alone", "no distillation", "separate, distilled", "shared LayerNorms", "shared positions", "picture resized",
+             "shared kernel"]
+    table = rows.groupby(["backbone", "training", "length"]).top1.apply(spread).unstack()[[7, 5, 4]]
     table = table.loc[[(net, name) for net in ("micro_patch8", "micro_plain8") for name in names if (net, name) in table.index]]
     return markdown(table.rename(columns=lambda n: f"{n}×{n}" if isinstance(n, int) else n).reset_index())
 
@@ -154,6 +157,14 @@ def revit_assigners() -> str:
         **{f"object at {n}×{n}": per[f"size_{n}"].mean().map("{:.3f}".format).replace("nan", "") for n in (4, 5, 7)}})
     table.index = table.index.map("{:g}".format)
     return markdown(table.reset_index(names="cost weight"))
+
+
+def revit_speed() -> str:
+    rows = read("revit_speed_cpu_fp32")
+    table = pd.DataFrame({"pictures": rows.name, "at each length": rows.assigned.where(rows.name == "assigned", "all at 14x14"),
+                          "promised": rows.gmacs_ratio.map("{:.2f}×".format), "measured": rows.speed_up.map("{:.2f}×".format),
+                          "images/s": rows.images_per_s.map("{:.1f}".format)})
+    return f"{markdown(table)}\n\n{where(rows.iloc[0])}"
 
 
 def revit_shipped() -> str:
@@ -178,7 +189,8 @@ def main() -> None:
     text = README.read_text()
     parts = {"speed": speed_table(), "small": small_table(), "shipped": shipped_table(), "claims": claims(),
              "dvt costs": dvt_costs(), "dvt speed": dvt_speed(), "dvt small": dvt_small(), "dvt shipped": dvt_shipped(),
-             "revit": revit_table(), "revit assigners": revit_assigners(), "revit shipped": revit_shipped()}
+             "revit speed": revit_speed(), "revit": revit_table(),
+             "revit assigners": revit_assigners(), "revit shipped": revit_shipped()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
         text, found = between.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text)

@@ -11,7 +11,7 @@ import pytest
 from browser import ROOT, browser, jupyter, missing
 
 pytestmark = pytest.mark.browser
-NOTEBOOKS = ("00_start", "01_what_a_token_costs", "02_supervit_training")
+NOTEBOOKS = ("00_start", "01_what_a_token_costs", "02_supervit_training", "03_dvt_cascade", "04_revit_token_length")
 THERE = [name for name in NOTEBOOKS if (ROOT / "notebooks" / f"{name}.ipynb").exists()]
 MINUTES = 20                                # for all cells of one notebook on a busy machine
 SMALL = """
@@ -105,18 +105,24 @@ def test_a_notebook_runs_in_the_browser_and_its_explorer_answers(lab, name):
 
 
 def drive(page, shot):
-    """Move sliders by keyboard and by mouse; the tokens and the number must follow."""
+    """Move sliders by keyboard and by mouse; the tokens and the number must follow.
+
+    With first slider and keep rate at their ends every patch stays to the last block. The keep rate, or the first slider where
+    there is none, changes every answer; any other slider is moved as well.
+    """
     panel = page.locator(".vl-panel").first
     panel.scroll_into_view_if_needed()
     page.wait_for_function(SETTLED, timeout=120_000)
     page.wait_for_selector(".vl-panel .js-plotly-plot .main-svg")
     panel.screenshot(path=f"{shot}-panel.png")
 
-    handle(panel, "sequence length").focus()
+    first, *others = [label for label in panel.locator(".widget-hslider:visible > label").all_inner_texts() if label != "layer"]
+    last = "keep rate" if "keep rate" in others else first
+    handle(panel, first).focus()
     page.keyboard.press("End")
     page.wait_for_function(SETTLED, timeout=120_000)
     tokens = panel.locator(".vl-answer")
-    handle(panel, "keep rate").focus()
+    handle(panel, last).focus()
     page.keyboard.press("End")                                             # wherever the notebook left it
     page.wait_for_function("() => document.querySelector('.vl-panel .vl-answer').textContent.includes('196 of 196')"
                            " || document.querySelector('.vl-panel .vl-answer').textContent.includes('49 of 49')")
@@ -126,8 +132,21 @@ def drive(page, shot):
     page.wait_for_function(OTHER_ANSWER, arg=before, polling="raf")
     page.wait_for_function(SETTLED, timeout=120_000)
     assert delay(page, ["ArrowRight", "ArrowLeft", "ArrowRight"]) < 1000
+    if last == first:
+        page.keyboard.press("Home")
+        page.wait_for_function(SETTLED, timeout=120_000)
+        for label in others:                                               # such as what cost weighs for an assigner
+            handle(panel, label).focus()
+            page.keyboard.press("Home")
+            page.wait_for_timeout(500)
+            page.wait_for_function(SETTLED, timeout=120_000)
+            delay(page, ["End"])
+        handle(panel, first).focus()
+        page.keyboard.press("End")
+        page.wait_for_timeout(500)
+        page.wait_for_function(SETTLED, timeout=120_000)
 
-    before, box = tokens.inner_text(), handle(panel, "sequence length").bounding_box()
+    before, box = tokens.inner_text(), handle(panel, first).bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
     page.mouse.down()

@@ -11,7 +11,7 @@ from vitlab.widgets.records import shown
 
 LABELS = {"length": "sequence length", "keep": "keep rate", "cost_weight": "cost weight"}
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-SLIDER = "300px"
+SLIDER, MORE = 300, 60                      # pixels; more for every further number in the readout
 NOBODY = "nobody"                           # a slider's None, which ipywidgets would take for nothing selected
 
 
@@ -32,7 +32,9 @@ def sliders(method: nn.Module) -> dict[str, W.SelectionSlider]:
         values = sorted(values) if all(isinstance(v, int | float) for v in values) else values
         if len(values) > 1:
             options = [(shown(v, name), NOBODY if v is None else v) for v in values]
-            made[name] = sized(W.SelectionSlider, LABELS.get(name, name.replace("_", " ")), SLIDER, options=options,
+            numbers = max(len(v) if isinstance(v, tuple) else 1 for v in values)
+            made[name] = sized(W.SelectionSlider, LABELS.get(name, name.replace("_", " ")),
+                               f"{SLIDER + MORE * (numbers - 1)}px", options=options,
                                index=values.index(getattr(method.points[-1], name)))
     return made
 
@@ -81,7 +83,7 @@ class Controls:
         self.batch = sized(W.Dropdown, "batch", "100px", options=sorted({*BATCHES, batch}), value=batch)
         self.again = button("refresh", "measure the speed again")
         self.sliders = {name: sliders(method) for name, method in methods.items()}
-        self.layer = sized(W.IntSlider, "layer", SLIDER, value=1, min=1, max=1)
+        self.layer = sized(W.IntSlider, "layer", f"{SLIDER}px", value=1, min=1, max=1)
         picker = W.HBox([self.back, self.image, self.next, self.upload], layout=W.Layout(overflow="visible"))
         self.row = W.HBox([self.model, picker, self.device, self.precision, self.batch, self.again]).add_class("vl-row")
         self.knobs = W.HBox().add_class("vl-row").add_class("vl-knobs")

@@ -29,6 +29,7 @@ STYLE = f"""<style>
 .vl-panel .vl-failed {{ color: {HERE}; }}
 .vl-panel .jupyter-button {{ padding: 0 9px; text-overflow: clip; }}
 .vl-panel .vl-small i {{ margin: 0; }}
+.vl-panel .widget-hslider .widget-readout {{ max-width: none; width: auto; flex: none; }}
 </style>"""
 
 
@@ -88,5 +89,5 @@ def note(words: str, wrong: bool) -> str:
 
 
 def caption(words: str) -> str:
-    """The line above a picture."""
-    return f'<p class="vl-caption">{escape(words)}</p>'
+    """The line above a picture; where it is cut short, the pointer shows all of it."""
+    return f'<p class="vl-caption" title="{escape(words)}">{escape(words)}</p>'

@@ -43,7 +43,7 @@ class View:
         alive, kept = part.attended[0].numpy(), part.fed[0].numpy()
         stage = f"{exits[part.stage]}, " if exits else f"stage {part.stage + 1}, " if look.layers[-1].stage else ""
         self.captions["kept"].value = text.caption(f"{stage}layer {part.layer + 1}: {kept.sum()} of {kept.size} kept")
-        self.captions["attention"].value = text.caption(f"class attention, {stage}layer {part.layer + 1}")
+        self.captions["attention"].value = text.caption(f"class attention, layer {part.layer + 1}")
         self.pictures["kept"].value = png(dimmed(look.subject.picture, kept, part.grid))
         self.pictures["attention"].value = png(heated(look.subject.picture, part.cls[0].numpy(), alive, part.grid))
 
