@@ -13,6 +13,7 @@ from pathlib import Path
 
 import dvt_small
 import pandas as pd
+import supervit_small
 import torch
 from assigning import judge
 from finish import finish
@@ -24,7 +25,8 @@ from vitlab.measure.records import DATA
 from vitlab.methods.revit import Point
 
 RUNS = Path("runs/revit_small")
-RECIPE = dvt_small.RECIPE
+STEPS = dvt_small.LONG                                      # at 1,300 steps its short lengths have hardly begun
+RECIPE = replace(supervit_small.RECIPE, steps=STEPS)
 LENGTHS = (7, 5, 4)
 METHOD = "separate, distilled"
 VARIANTS = {                                                # backbone and name: knobs
@@ -53,7 +55,7 @@ def train(seed: int, name: str, backbone: str = "micro_patch8") -> vitlab.ReViT:
 def alone(seed: int, length: int) -> torch.nn.Module:
     """One length trained by itself, for as many steps; the largest is the plain ViT of dvt_small.py."""
     if length == LENGTHS[0]:
-        return dvt_small.train(seed, "plain", "dense")
+        return dvt_small.train(seed, "plain", "dense", STEPS)
     torch.manual_seed(seed)
     net = vitlab.create("dense", "micro_patch8", num_classes=10, grid=length)
     finish(net, vitlab.data.shapes("train", seed=seed), replace(RECIPE, seed=seed), RUNS / str(seed) / f"alone {length}")
