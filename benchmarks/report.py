@@ -128,10 +128,10 @@ def dvt_shipped() -> str:
     exits, claims = read("dvt_shipped_exits"), read("dvt_shipped_claims")
     top1 = exits.pivot(index="seed", columns="exit", values="top1").map("{:.1f}".format)
     saving = claims.pivot(index="seed", columns="claim", values="value").map("{:.2f}×".format).replace("nan×", "not reached")
-    table = top1.rename(columns={"single net": "14×14 alone"}).join(saving.rename(columns={
-        "cost of the single net / cost at its accuracy": "saving, accuracy of 14×14 alone",
-        "cost of the last exit / cost within 0.5 points of it": "saving, exit 3 − 0.5",
-        "cost of the last exit / cost within 1 points of it": "saving, exit 3 − 1"}))
+    told = {f"cost of {net} / cost within {part} points of it": f"saving, accuracy of {short} {minus}".strip()
+            for net, short in (("the single net", "14×14 alone"), ("the last exit", "exit 3"))
+            for part, minus in ((0, ""), (0.5, "− 0.5"), (1, "− 1"))}
+    table = top1.rename(columns={"single net": "14×14 alone"}).join(saving[[n for n in told if n in saving]].rename(columns=told))
     return markdown(table.reset_index())
 
 
