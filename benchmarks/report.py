@@ -97,8 +97,8 @@ def dvt_costs() -> str:
 
 def where(one: pd.Series) -> str:
     """The machine of a measurement."""
-    return (f"{one.hardware}, {int(one.threads)} threads, batch {int(one.batch)}, {one.precision}, torch {one.torch}, "
-            f"{one.date}.")
+    threads = "1 thread" if one.threads == 1 else f"{int(one.threads)} threads"
+    return f"{one.hardware}, {threads}, batch {int(one.batch)}, {one.precision}, torch {one.torch}, {one.date}."
 
 
 def dvt_speed() -> str:
@@ -168,6 +168,16 @@ def revit_speed() -> str:
     return f"{markdown(table)}\n\n{where(rows.iloc[0])}"
 
 
+def revit_training() -> str:
+    """Fig. 7: a row per way to train, a column per number of lengths."""
+    rows = read("revit_training_cpu_fp32")
+    told = rows.seconds_ratio.map("{:.2f}".format) + " of " + rows.gmacs_ratio.map("{:.2f}".format)
+    told = rows.assign(told=told).pivot(index="training", columns="lengths", values="told")
+    told = told[sorted(told, key=len)[1:]].assign(**{
+        "parameters, most lengths (M)": rows.groupby("training").parameters.max().div(1e6).map("{:.1f}".format)})
+    return f"{markdown(told.reset_index())}\n\n{where(rows.iloc[0])}"
+
+
 def revit_shipped() -> str:
     rows = read("revit_shipped_assigners").set_index("assigner")
     alone = ", ".join(f"{rows.top1[f'always {n}']:.1f} % at {n}×{n}" for n in (14, 10, 7))
@@ -190,7 +200,7 @@ def main() -> None:
     text = README.read_text()
     parts = {"speed": speed_table(), "small": small_table(), "shipped": shipped_table(), "claims": claims(),
              "dvt costs": dvt_costs(), "dvt speed": dvt_speed(), "dvt small": dvt_small(), "dvt shipped": dvt_shipped(),
-             "revit speed": revit_speed(), "revit": revit_table(),
+             "revit speed": revit_speed(), "revit training": revit_training(), "revit": revit_table(),
              "revit assigners": revit_assigners(), "revit shipped": revit_shipped()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)

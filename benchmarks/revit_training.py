@@ -91,11 +91,12 @@ def main(device: str = "cpu") -> None:
                            "gmacs": entry["gmacs"], "parameters": parameters(entry["make"]())}
                           for entry, taken in zip(tried, times, strict=True)])
     alone, summed = table.training == ALONE, ["seconds", "gmacs", "parameters"]
-    table[summed] = table[summed].astype(float)
     table.loc[alone, summed] = table.loc[alone, summed].cumsum()
+    table["parameters"] = table.parameters.astype(int)
     for name in ("seconds", "gmacs"):
         table[f"{name}_ratio"] = table[name] / table.loc[alone, name].iloc[0]
-    write(table.assign(batch=BATCH, backbone="deit_small"), DATA / "results" / f"revit_training_{device}_fp32.csv", device)
+    table = table.assign(batch=BATCH, precision="fp32", backbone="deit_small")
+    write(table, DATA / "results" / f"revit_training_{device}_fp32.csv", device)
     print(table.round(3).to_string(index=False))
 
 
