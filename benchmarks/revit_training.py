@@ -37,14 +37,13 @@ def seconds(method: torch.nn.Module, split=None) -> float:
     return (log.iloc[-1] - log.iloc[0]) / STEPS
 
 
-def spread(split, device: str) -> float:
+def spread(split) -> float:
     """`seconds` of a ReViT whose lengths are spread over processes, which are started for it."""
-    environment = {"OMP_NUM_THREADS": "1", **({"ACCELERATE_USE_CPU": "true"} if device == "cpu" else {})}
     with TemporaryDirectory() as folder:
         answer = Path(folder) / "seconds"
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={len(split)}",
                    __file__, json.dumps(split), str(answer)]
-        subprocess.run(command, check=True, env=os.environ | environment)
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         return float(answer.read_text())
 
 
@@ -80,12 +79,14 @@ def entries() -> list[dict]:
 
 def main(device: str = "cpu") -> None:
     torch.set_num_threads(1)
+    if device == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"           # also of the processes started below, and where there is a GPU
     devices = torch.cuda.device_count() if device == "cuda" else os.cpu_count()
     tried = [entry for entry in entries() if len(entry["split"]) <= devices]
     times = [[] for _ in tried]
     for _ in range(ROUNDS):
         for entry, taken in zip(tried, times, strict=True):
-            taken.append(seconds(entry["make"]()) if len(entry["split"]) == 1 else spread(entry["split"], device))
+            taken.append(seconds(entry["make"]()) if len(entry["split"]) == 1 else spread(entry["split"]))
     table = pd.DataFrame([{"training": entry["training"], "lengths": "+".join(map(str, entry["lengths"])),
                            "number": len(entry["lengths"]), "processes": len(entry["split"]), "seconds": median(taken),
                            "gmacs": entry["gmacs"], "parameters": parameters(entry["make"]())}
