@@ -141,9 +141,12 @@ def drive(page, shot):
             page.wait_for_timeout(500)
             page.wait_for_function(SETTLED, timeout=120_000)
             delay(page, ["End"])
+        page.wait_for_timeout(1500)                                        # all of that has reached the screen, and been answered
+        page.wait_for_function(SETTLED, timeout=120_000)
         handle(panel, first).focus()
+        before = tokens.inner_text()
         page.keyboard.press("End")
-        page.wait_for_timeout(500)
+        page.wait_for_function(OTHER_ANSWER, arg=before, polling="raf")    # not what was settled before the key arrived
         page.wait_for_function(SETTLED, timeout=120_000)
 
     before, box = tokens.inner_text(), handle(panel, first).bounding_box()
