@@ -22,7 +22,7 @@ from vitlab.methods.supervit import Point
 from vitlab.widgets import explore, worker
 from vitlab.widgets.controls import NOBODY, sliders
 from vitlab.widgets.door import LIVE, cell
-from vitlab.widgets.engine import fits_not
+from vitlab.widgets.engine import FEWEST, fits_not
 from vitlab.widgets.worker import Gate, LatestWorker
 
 QUICK = 30                                  # seconds that nothing here needs, unless the machine is very busy
@@ -353,6 +353,19 @@ def test_a_drag_never_waits_and_a_stale_measurement_is_dropped(panel, slow):
     slow.set()
     assert panel.wait(QUICK)
     assert [name for name, *_ in panel.view.past[count:]] == [f"{panel.controls.model.value} (7, 0.5)"]
+
+
+def test_there_and_back_again_the_speed_is_of_the_point_in_view(panel):
+    """Away from the last measured point and back before anything else is measured: its speed is not left crossed out."""
+    assert panel.set(keep=1.0).wait(QUICK)
+    for _ in range(3):
+        panel.set(keep=0.5)
+        until = time.monotonic() + QUICK
+        while "vl-old" not in panel.view.speed._dom_classes and time.monotonic() < until:
+            time.sleep(0.001)
+        assert panel.set(keep=1.0).wait(QUICK)
+        assert "vl-old" not in panel.view.speed._dom_classes
+        assert panel.result["point"].keep == 1.0 and panel.result["runs"] >= FEWEST
 
 
 def test_two_panels_never_time_at_once(net, images, monkeypatch):

@@ -170,6 +170,9 @@ class Panel:
         if turn.stale():
             return
         self.show_look(ask, look)
+        if other := self.paced != ask.pace:                                    # the speed on the page is another point's
+            self.paced = None
+            self.view.speed.add_class("vl-old")
         if fresh:
             self.seen, heat = (None, None), self.engine.relevance(ask, look)
             if turn.stale():
@@ -177,10 +180,7 @@ class Panel:
             self.view.show_relevance(look, heat)
             self.seen = ask.sight, look
         self.view.show_note(None)
-        if self.paced == ask.pace:
-            return
-        self.view.speed.add_class("vl-old")
-        if not turn.settle(DEBOUNCE):
+        if other and not turn.settle(DEBOUNCE):
             self.measure(ask, look, turn)
 
     def measure(self, ask: Ask, look: Look, turn: Turn) -> None:
