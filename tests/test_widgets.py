@@ -356,7 +356,7 @@ def test_a_drag_never_waits_and_a_stale_measurement_is_dropped(panel, slow):
 
 
 def test_there_and_back_again_the_speed_is_of_the_point_in_view(panel):
-    """Away from the last measured point and back before anything else is measured: its speed is not left crossed out."""
+    """Away from the last measured point and back before anything else is measured: its speed is not left greyed."""
     assert panel.set(keep=1.0).wait(QUICK)
     for _ in range(3):
         panel.set(keep=0.5)
