@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vitlab import budget
-from vitlab.budget import Exits, curve, exhaustive, genetic, geometric, random_like, simulate, solve
+from vitlab.cascade.budget import Exits, curve, exhaustive, genetic, geometric, random_like, simulate, solve
 
 COST = [0.47, 1.15, 3.5, 5.0]
 

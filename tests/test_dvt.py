@@ -8,7 +8,7 @@ from samples import between, pictures
 import vitlab
 from vitlab import backbones, budget, cascade
 from vitlab.measure import audit, exits, parameters
-from vitlab.reuse import Enlarge, Naive, Reuse
+from vitlab.methods.dvt.reuse import Enlarge, Naive, Reuse
 
 SMALL = (4, 5, 7)
 Point = vitlab.DVT.Point
@@ -158,7 +158,7 @@ def test_relations_are_computed_in_parts_of_bounded_memory(small, monkeypatch):
     relations = torch.randn(6, 16, 17, 17)
     with torch.no_grad():
         whole = small.stages[1].relations(relations)
-        monkeypatch.setattr("vitlab.reuse.HIDDEN_BYTES", 4 * 48 * 17 ** 2 * 2)
+        monkeypatch.setattr("vitlab.methods.dvt.reuse.HIDDEN_BYTES", 4 * 48 * 17 ** 2 * 2)
         torch.testing.assert_close(small.stages[1].relations(relations), whole, atol=1e-6, rtol=1e-5)
 
 

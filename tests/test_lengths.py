@@ -8,11 +8,11 @@ from samples import between, pictures, sharpen
 
 import vitlab
 from vitlab import lengths
-from vitlab.assigner import RECIPE, choose
-from vitlab.budget import solve
+from vitlab.cascade.budget import solve
 from vitlab.data import ImageSet
-from vitlab.lengths import LengthTable, compare, confidence, fixed, labels_of, learned, oracle, random
-from vitlab.methods.revit import Point
+from vitlab.methods.revit import Point, labels
+from vitlab.methods.revit.assigner import RECIPE, choose
+from vitlab.methods.revit.lengths import LengthTable, compare, confidence, fixed, labels_of, learned, oracle, random
 
 TRUTH = {  # right at 7, 10, 14 -> label by the smallest that is right, and by the smallest from which on all are
     "111": (0, 0), "110": (0, None), "101": (0, 2), "100": (0, None), "011": (1, 1), "010": (1, None), "001": (2, 2),
@@ -104,7 +104,7 @@ def test_labelled_pictures_keep_their_order(net, label_split):
 def test_labels_that_teach_nothing_are_told(net, monkeypatch):
     data = noise(6)
     all_right = LengthTable((4, 5, 7), torch.ones(6, 3, dtype=torch.bool), torch.ones(6, 3), torch.ones(3))
-    monkeypatch.setattr(lengths.labels, "length_table", lambda *_: all_right)
+    monkeypatch.setattr(labels, "length_table", lambda *_: all_right)
     with pytest.warns(UserWarning, match=r"all pictures have one label(.|\n)*length +images +share(.|\n)*4 +6 +1\.0"):
         lengths.make_labels(data, lambda part: net)
 
@@ -240,6 +240,6 @@ def test_what_makes_no_sense_gets_one_sentence(net, call, words):
 
 def test_no_label_at_all_gets_one_sentence(net, monkeypatch):
     none = LengthTable((4, 5, 7), torch.zeros(6, 3, dtype=torch.bool), torch.ones(6, 3), torch.ones(3))
-    monkeypatch.setattr(lengths.labels, "length_table", lambda *_: none)
+    monkeypatch.setattr(labels, "length_table", lambda *_: none)
     with pytest.raises(ValueError, match="no length solves any picture, so none has a label"):
         lengths.make_labels(noise(6), lambda part: net, unsolved="drop")

@@ -7,11 +7,10 @@ from samples import pictures, sharpen
 
 import vitlab
 from vitlab import backbones
-from vitlab.assigner import MICRO
-from vitlab.backbones import LengthNorm
-from vitlab.backbones.lengths import zero_padded
-from vitlab.distillation import attention_transfer, feature_transfer
-from vitlab.methods.revit import PAPER, Point
+from vitlab.methods.revit import PAPER, Point, stems
+from vitlab.methods.revit.assigner import MICRO
+from vitlab.methods.revit.distillation import attention_transfer, feature_transfer
+from vitlab.methods.revit.embed import LengthNorm, zero_padded
 
 
 def micro(**knobs):
@@ -149,7 +148,7 @@ def test_all_lengths_start_from_a_plain_nets_weights():
     with pytest.raises(ValueError, match="tensors of this net have no counterpart .* first is head.weight"):
         micro().init_from(backbones.create("micro_patch8", num_classes=9))
     with pytest.raises(ValueError, match="cannot be carried over"):
-        backbones.stems.carry(plain.patch_embed, small_net.vit.patch_embed)
+        stems.carry(plain.patch_embed, small_net.vit.patch_embed)
 
 
 # Shared variants and stems
@@ -214,7 +213,7 @@ def test_resized_pictures_share_one_embedding():
 def test_the_convolutional_stem_is_xiaos():
     vit = backbones.create("deit_small", image_size=384)
     for length, strides in ((24, (2, 2, 2, 2)), (16, (2, 2, 2, 3)), (12, (2, 2, 2, 2, 2))):
-        stem = backbones.stems.conv_stem(vit, length)
+        stem = stems.conv_stem(vit, length)
         convs = [m for m in stem.modules() if isinstance(m, torch.nn.Conv2d)]
         assert tuple(conv.stride[0] for conv in convs) == (*strides, 1)
         assert [conv.out_channels for conv in convs[-5:]] == [48, 96, 192, 384, 384]

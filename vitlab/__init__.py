@@ -13,12 +13,14 @@ HOME = {
     "create": "vitlab.methods", "load": "vitlab.methods", "METHODS": "vitlab.methods",
     "SuperViT": "vitlab.methods.supervit", "EarlyExit": "vitlab.methods.early_exit", "Dense": "vitlab.method",
     "DVT": "vitlab.methods.dvt", "AdaptiveDepth": "vitlab.methods.adaptive_depth", "ReViT": "vitlab.methods.revit",
-    "TLA": "vitlab.assigner",
+    "TLA": "vitlab.methods.revit.assigner",
     "Trace": "vitlab.trace", "Recipe": "vitlab.recipe", "fit": "vitlab.train", "save": "vitlab.checkpoint",
     "gmacs": "vitlab.measure", "throughput": "vitlab.measure", "answers": "vitlab.measure", "sweep": "vitlab.measure",
     "explore": "vitlab.widgets",
 }
-ROOMS = ("attribution", "backbones", "block", "budget", "cascade", "data", "lengths", "measure", "methods", "plots", "tokens")
+ROOMS = {name: f"vitlab.{name}" for name in ("attribution", "backbones", "block", "cascade", "data", "measure", "methods",
+                                             "plots", "tokens")}
+ROOMS |= {"budget": "vitlab.cascade.budget", "lengths": "vitlab.methods.revit.lengths"}
 __all__ = sorted([*HOME, *ROOMS])
 
 
@@ -26,7 +28,7 @@ def __getattr__(name: str):
     if name in HOME:
         return getattr(import_module(HOME[name]), name)
     if name in ROOMS:
-        return import_module(f"vitlab.{name}")
+        return import_module(ROOMS[name])
     raise AttributeError(f"vitlab has no {name!r}; it has {', '.join(__all__)}")
 
 

@@ -3,11 +3,10 @@
 `deit_tiny`, `deit_small`, `deit_base` are timm's own, weights unchanged; any other timm VisionTransformer goes by its timm name.
 `t2t_vit_7` to `t2t_vit_24` are T2T-ViT: its own stem before timm's blocks. `micro_patch8` and `micro_patch4` are the small
 default nets for 56-pixel pictures, `micro_plain8` has linear patches instead of their stem. Each can be made for another patch
-grid (`create(..., grid=10)`); `LengthEmbed` and `LengthNorm` run one backbone at several grids.
+grid (`create(..., grid=10)`).
 """
 from vitlab.backbones.ends import check_images, embed, grid, head, image_size, resample_positions, tokens
-from vitlab.backbones.lengths import LengthEmbed, LengthNorm, copy_backbone, length_norms
 from vitlab.backbones.make import NAMES, TIMM_NAMES, create, sibling
 
-__all__ = ["NAMES", "TIMM_NAMES", "LengthEmbed", "LengthNorm", "check_images", "copy_backbone", "create", "embed", "grid", "head",
-           "image_size", "length_norms", "resample_positions", "sibling", "tokens"]
+__all__ = ["NAMES", "TIMM_NAMES", "check_images", "create", "embed", "grid", "head",
+           "image_size", "resample_positions", "sibling", "tokens"]

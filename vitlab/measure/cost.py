@@ -5,11 +5,15 @@ attention. LayerNorm, softmax, GELU and additions are not counted.
 """
 import math
 import warnings
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitlab.trace import Trace
@@ -44,10 +48,35 @@ def kinds_of(method: nn.Module, images: Tensor, point: Any) -> list[int]:
 
 
 def count(method: nn.Module, image: Tensor, point: Any) -> float:
-    """Multiply-adds of one pass; torch counts two operations for each."""
-    with FlopCounterMode(display=False) as counter:
-        method(image, point)
+    """Multiply-adds of one pass; torch counts two operations for each.
+
+    Attention runs as the matrix products it is made of: which fused kernels its counter knows differs between versions of
+    torch and between devices. RuntimeError where a product whose cost is known is counted wrong all the same.
+    """
+    check_counter()
+    return counted(lambda: method(image, point))
+
+
+def counted(run: Callable[[], Any]) -> float:
+    """Multiply-adds of whatever runs."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
     return counter.get_total_flops() / 2
+
+
+@cache
+def check_counter() -> None:
+    """Once a process: a convolution, a linear layer and an attention of known cost; RuntimeError unless they are counted so."""
+    x, y, q = torch.zeros(1, 3, 8, 8), torch.zeros(1, 9, 6), torch.zeros(1, 2, 5, 4)
+    known = {"a convolution": (lambda: F.conv2d(x, torch.zeros(7, 3, 4, 4), stride=4), 7 * 3 * 16 * 4),
+             "a linear layer": (lambda: F.linear(y, torch.zeros(11, 6), torch.zeros(11)), 9 * 6 * 11),
+             "attention": (lambda: F.scaled_dot_product_attention(q, q, q), 2 * 2 * 5 * 5 * 4),
+             "masked attention": (lambda: F.scaled_dot_product_attention(q, q, q, torch.zeros(5, 5)), 2 * 2 * 5 * 5 * 4)}
+    with torch.no_grad():
+        for name, (run, truth) in known.items():
+            if (found := counted(run)) != truth:
+                raise RuntimeError(f"torch {torch.__version__} counts {name} as {found:g} multiply-adds instead of {truth}; "
+                                   "costs would be wrong, so install another version of torch")
 
 
 @torch.no_grad()

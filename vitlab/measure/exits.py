@@ -5,8 +5,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitlab.budget import Exits
 from vitlab.cascade import CRITERIA, stop_at
+from vitlab.cascade.budget import Exits
 from vitlab.measure.answers import check_data
 from vitlab.measure.cost import gmacs
 from vitlab.trace import Trace

@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vitlab.assigner import choose
-from vitlab.budget import simulate
-from vitlab.lengths.labels import labels_of
-from vitlab.lengths.table import LengthTable
+from vitlab.cascade.budget import simulate
+from vitlab.methods.revit.assigner import choose
+from vitlab.methods.revit.labels import labels_of
+from vitlab.methods.revit.table import LengthTable
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vitlab.budget import Exits
+from vitlab.cascade.budget import Exits
 from vitlab.measure import gmacs
 
 

@@ -27,11 +27,12 @@ from timm.layers import trunc_normal_
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.assigner import TLA, choose, relative_cost
-from vitlab.backbones import LengthEmbed, check_images, copy_backbone, grid, image_size, length_norms, sibling
+from vitlab.backbones import check_images, grid, image_size, sibling
 from vitlab.block import attention, cls_attention, mlp, qkv
-from vitlab.distillation import SelfDistillation
 from vitlab.losses import cross_entropy
+from vitlab.methods.revit.assigner import TLA, choose, relative_cost
+from vitlab.methods.revit.distillation import SelfDistillation
+from vitlab.methods.revit.embed import LengthEmbed, copy_backbone, length_norms
 from vitlab.recipe import Recipe
 from vitlab.trace import Trace
 

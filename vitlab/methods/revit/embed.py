@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vitlab.backbones.ends import image_size, resample_positions, tokens
 from vitlab.backbones.make import sibling
-from vitlab.backbones.stems import CenterPatch, carry, conv_stem
+from vitlab.methods.revit.stems import CenterPatch, carry, conv_stem
 
 WORDS = {"patch": ("separate", "shared_center", "resize"), "positions": ("separate", "interp", "zeropad"),
          "stem": ("patch", "conv")}

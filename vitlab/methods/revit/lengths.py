@@ -2,9 +2,9 @@
 
 Lengths are counted in ascending order here: label 0 is the shortest.
 """
-from vitlab.lengths.labels import RULES, histogram, labels_of, make_labels, splits, train_assigner
-from vitlab.lengths.rivals import Choice, compare, confidence, fixed, learned, oracle, random
-from vitlab.lengths.table import LengthTable, length_table, logits_of
+from vitlab.methods.revit.labels import RULES, histogram, labels_of, make_labels, splits, train_assigner
+from vitlab.methods.revit.rivals import Choice, compare, confidence, fixed, learned, oracle, random
+from vitlab.methods.revit.table import LengthTable, length_table, logits_of
 
 __all__ = ["RULES", "Choice", "LengthTable", "compare", "confidence", "fixed", "histogram", "labels_of", "learned",
            "length_table", "logits_of", "make_labels", "oracle", "random", "splits", "train_assigner"]

@@ -25,8 +25,8 @@ from vitlab.backbones import check_images, embed, grid, head, image_size, siblin
 from vitlab.block import attend, attention, attention_logits, mlp, qkv
 from vitlab.cascade import CRITERIA, Point
 from vitlab.losses import cross_entropy
+from vitlab.methods.dvt.reuse import Context, Enlarge, Naive, Relations, Reuse, layers_of, widen
 from vitlab.recipe import Recipe
-from vitlab.reuse import Context, Enlarge, Naive, Relations, Reuse, layers_of, widen
 from vitlab.trace import Trace
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from vitlab import assigner
-from vitlab.lengths.table import length_table
+from vitlab.methods.revit import assigner
+from vitlab.methods.revit.table import length_table
 from vitlab.recipe import Recipe
 from vitlab.train import fit
 

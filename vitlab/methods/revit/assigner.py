@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from timm.models.efficientnet import _gen_efficientnet
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from vitlab.backbones import check_images
+from vitlab.measure import gmacs
 from vitlab.recipe import Recipe
 
 
@@ -93,17 +93,10 @@ def choose(logits: Tensor, cost: Tensor, cost_weight: float = 0.0) -> Tensor:
     return (logits.float().log_softmax(-1) - cost_weight * cost.to(logits.device, torch.float32)).argmax(-1)
 
 
-@torch.no_grad()
 def relative_cost(method: nn.Module, points: Sequence[Any], picture: Tensor) -> Tensor:
     """Multiply-adds of operating points relative to the last one's, for one picture [1, 3, S, S]: [k]."""
-    counts, training = [], method.training
-    method.eval()
-    for point in points:
-        with FlopCounterMode(display=False) as counter:
-            method(picture, point)
-        counts.append(counter.get_total_flops())
-    method.train(training)
-    return torch.tensor(counts, device=picture.device) / counts[-1]
+    counts = [gmacs(method, picture, point)[0] for point in points]
+    return torch.tensor(counts, device=picture.device, dtype=torch.float32) / counts[-1]
 
 
 RECIPE = Recipe(epochs=30, batch=256, lr=1e-3, weight_decay=0.05)   # ours; mirror pictures: Augment(scale=(1., 1.))
