@@ -92,7 +92,7 @@ def test_a_sweep_has_a_row_per_point_beside_the_papers(small_supervit, data):
 
 def test_bad_sets_get_one_sentence(small_supervit, data):
     two = vitlab.create("dense", "micro_patch8", num_classes=2)
-    with pytest.raises(ValueError, match="labels run from 0 to 9 but the net has 2 classes"):
+    with pytest.raises(ValueError, match="shapes has 10 classes .* but the net has 2 and no names for them"):
         vitlab.answers(two, data)
     broken = vitlab.create("dense", "micro_patch8", num_classes=10)
     with torch.no_grad():
@@ -114,6 +114,8 @@ def test_layers_counts_what_the_trace_holds(small_supervit):
 def test_focus_is_one_on_planted_attention(data):
     """A trace whose attention and kept patches are the object itself scores 1; all patches alike score chance."""
     class Planted(torch.nn.Module):
+        made = {"image_size": 56, "num_classes": 10}
+
         def __init__(self, aimed):
             super().__init__()
             self.aimed, self.weight = aimed, torch.nn.Parameter(torch.zeros(1))

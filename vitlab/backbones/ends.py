@@ -15,6 +15,13 @@ def image_size(vit: VisionTransformer) -> int:
     return vit.patch_embed.img_size[0]
 
 
+def preprocessing(vit: VisionTransformer) -> dict:
+    """What timm's pretrained weights of this backbone want of a picture, in the words of `vitlab.data.picture.Preprocessing`."""
+    told = vit.pretrained_cfg
+    return {"mean": list(told["mean"]), "std": list(told["std"]), "crop": told["crop_pct"],
+            "interpolation": told["interpolation"]}
+
+
 def resample_positions(vit: VisionTransformer, length: int) -> Tensor:
     """The backbone's own position table at length x length patches: [1, P + length², D] (bicubic, prefix rows copied)."""
     return resample_abs_pos_embed(vit.pos_embed.detach(), [length, length], num_prefix_tokens=vit.num_prefix_tokens)

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitlab.data.imageset import Augment, ImageSet, stratified
-from vitlab.data.picture import squared
+from vitlab.data.picture import USUAL, Preprocessing, squared
 from vitlab.data.scenes import shapes
 
 MEMORY = 2**30        # bytes of decoded pictures a set may keep; a larger one is decoded batch by batch
@@ -49,10 +49,9 @@ def load(name: str | Path, split: str = "train", *, image_size: int | None = Non
         rows = stratified(labels, fraction, seed)
         table, labels = table.select(rows.tolist()), labels[rows]
     pictures = Decoded(table.select_columns(image), image)
-    name, augment = Path(name).name, augment and augment.batches(image_size)
-    read = ImageSet(name, classes, labels, pictures, image_size, augment=augment)    # labels are checked here
+    read = ImageSet(Path(name).name, classes, labels, pictures, image_size, augment=augment)    # labels are checked here
     if augment is None and len(table) * 3 * image_size ** 2 <= MEMORY:
-        read.pictures = pictures.squared(image_size)
+        return read.changed(pictures=pictures.squared(image_size), source=pictures)
     return read
 
 
@@ -79,11 +78,11 @@ class Decoded:
     def take(self, rows: Tensor) -> "Decoded":
         return Decoded(self.table.select(rows.tolist()), self.column)
 
-    def squared(self, size: int) -> Tensor:
+    def squared(self, size: int, wanted: Preprocessing = USUAL) -> Tensor:
         """All of them through the evaluation transform: uint8 [N, size, size, 3]."""
         pictures = torch.empty(len(self), size, size, 3, dtype=torch.uint8)
         for index in range(len(self)):
-            pictures[index] = squared(self[index], size)
+            pictures[index] = squared(self[index], size, wanted)
         return pictures
 
 

@@ -3,15 +3,17 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import lru_cache
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
-from vitlab.data.picture import MEAN, STD, in_rgb, normalised, opened, squared
+from vitlab.data.names import listed, names_of, numerals, renumbered
+from vitlab.data.picture import USUAL, Preprocessing, in_rgb, normalised, opened, squared
+from vitlab.data.rows import Rows, rows_of
 
 
 @dataclass(frozen=True)
@@ -30,42 +32,55 @@ class Augment:
     interpolation: str = "bicubic"
     "how a crop is resized"
 
-    def batches(self, image_size: int) -> Callable[[Sequence[Image.Image]], Tensor]:
-        """What turns a list of pictures into training's images, float [n, 3, S, S]."""
-        from timm.data import create_transform  # takes seconds to import, so only where it is used
-        transform = create_transform(image_size, is_training=True, mean=MEAN, std=STD, **asdict(self))
-        return partial(augmented, transform)
+    def __call__(self, pictures: Sequence[Image.Image], image_size: int, wanted: Preprocessing) -> Tensor:
+        """Training's images, float [n, 3, S, S]. timm draws from Python's and numpy's generators; torch's seeds them here, so
+        one seed repeats a run."""
+        python, numpy = random.getstate(), np.random.get_state()
+        seed, transform = int(torch.randint(2**31, ())), training_transform(self, image_size, wanted)
+        try:
+            random.seed(seed)
+            np.random.seed(seed)
+            return torch.stack([transform(in_rgb(picture)) for picture in pictures])
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
 
 
-def augmented(transform: Callable[[Image.Image], Tensor], pictures: Sequence[Image.Image]) -> Tensor:
-    """timm draws from Python's and numpy's generators; torch's seeds them here, so one seed repeats a run."""
-    python, numpy = random.getstate(), np.random.get_state()
-    seed = int(torch.randint(2**31, ()))
-    try:
-        random.seed(seed)
-        np.random.seed(seed)
-        return torch.stack([transform(in_rgb(picture)) for picture in pictures])
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+@lru_cache(maxsize=8)
+def training_transform(augment: Augment, image_size: int, wanted: Preprocessing) -> Callable[[Image.Image], Tensor]:
+    """timm's, made once."""
+    from timm.data import create_transform  # takes seconds to import, so only where it is used
+    return create_transform(image_size, is_training=True, mean=wanted.mean, std=wanted.std, **asdict(augment))
+
+
+def image_set(data) -> "ImageSet":
+    """An ImageSet, also of torch's Subset of one (as random_split makes them); TypeError, in one sentence, for anything else."""
+    if isinstance(data, Subset):
+        return image_set(data.dataset).take(data.indices)
+    if not isinstance(data, ImageSet):
+        raise TypeError(f"this needs an ImageSet, which knows its classes and pictures, not a {type(data).__name__}; make one "
+                        "with vitlab.data.load or vitlab.data.ImageSet")
+    return data
 
 
 class ImageSet(Dataset):
     """N labelled pictures. As a torch Dataset it gives training's view; `images` always gives evaluation's.
 
-    pictures: uint8 [N, S, S, 3], or what gives Pillow images for indices and has `take` (see hub.Decoded).
-    augment: turns pictures[indices] into training's images, float [n, 3, S, S]; None: as in evaluation.
-    columns: facts per picture, ndarray [N] each.
+    pictures: uint8 [N, S, S, 3], or what gives Pillow images for indices and has `take` and `squared` (see hub.Decoded).
+    augment: training's images, float [n, 3, S, S], of (pictures[rows], S, preprocessing), such as an `Augment`; None: as in
+    evaluation.  columns: facts per picture, ndarray [N] each.
     masks: where the object is, as np.packbits makes it, uint8 [N, ceil(S * S / 8)].
+    source: where uint8 pictures were cut from, as above; None: nowhere.  preprocessing: what a net wants, see `for_net`.
+    Wherever pictures are named, `rows_of` reads what is given: numbers, a mask, a slice.
     """
 
     def __init__(self, name: str, classes: Sequence[str], labels: Tensor, pictures, image_size: int, *,
                  augment: Callable | None = None, columns: dict[str, np.ndarray] | None = None,
-                 masks: Tensor | None = None):
-        self.name, self.classes, self.image_size = name, list(classes), image_size
-        self.labels, self.pictures, self.augment = labels.long(), pictures, augment
-        self.columns, self.masks = columns or {}, masks
-        if len(labels) == 0:
+                 masks: Tensor | None = None, source=None, preprocessing: Preprocessing = USUAL):
+        self.name, self.classes, self.image_size = name, [str(each) for each in classes], image_size
+        self.labels, self.pictures, self.augment = torch.as_tensor(labels).long(), pictures, augment
+        self.columns, self.masks, self.source, self.preprocessing = columns or {}, masks, source, preprocessing
+        if len(self.labels) == 0:
             raise ValueError(f"{name} is empty; an image set needs at least one picture")
         low, high = self.labels.min().item(), self.labels.max().item()
         if low < 0 or high >= len(self.classes):
@@ -80,71 +95,150 @@ class ImageSet(Dataset):
         size = f"{len(self):,} pictures, {len(self.classes)} classes, {self.image_size} px"
         return f"ImageSet({self.name}: {size})"
 
+    def changed(self, **parts) -> "ImageSet":
+        """The same set with other parts, by the names of the constructor."""
+        names = ("name", "classes", "labels", "pictures", "image_size", "augment", "columns", "masks", "source", "preprocessing")
+        return ImageSet(**{name: getattr(self, name) for name in names} | parts)
+
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         images, labels = self.__getitems__([index])
         return images[0], labels[0].item()
 
-    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def __getitems__(self, indices: Rows) -> tuple[Tensor, Tensor]:
         """A batch at once, float [n, 3, S, S] and int64 [n]; a DataLoader's collate_fn must leave it so."""
-        indices = torch.as_tensor(indices)
-        images = self.images(indices) if self.augment is None else self.augment(self.pictures[indices])
-        return images, self.labels[indices]
+        rows = rows_of(indices, len(self))
+        if self.augment is None:
+            return self.images(rows), self.labels[rows]
+        return self.augment(self.pictures[rows], self.image_size, self.preprocessing), self.labels[rows]
 
-    def images(self, indices: Sequence[int]) -> Tensor:
+    def images(self, indices: Rows) -> Tensor:
         """The evaluation view, normalised: float [n, 3, S, S]."""
-        pictures = self.pictures[torch.as_tensor(indices)]
+        pictures = self.pictures[rows_of(indices, len(self))]
         if not isinstance(pictures, Tensor):
-            pictures = torch.stack([squared(picture, self.image_size) for picture in pictures])
-        return normalised(pictures)
+            pictures = torch.stack([squared(picture, self.image_size, self.preprocessing) for picture in pictures])
+        return normalised(pictures, self.preprocessing)
 
     def picture(self, index: int) -> np.ndarray:
         """What the net sees of a picture, before normalisation: uint8 [S, S, 3]."""
-        picture = self.pictures[index]
-        return (picture if isinstance(picture, Tensor) else squared(picture, self.image_size)).numpy()
+        picture = self.pictures[int(rows_of(index, len(self)))]
+        return (picture if isinstance(picture, Tensor) else squared(picture, self.image_size, self.preprocessing)).numpy()
 
     def prepare(self, picture) -> Tensor:
         """A picture from outside (see `opened`) as this set's nets want it: float [3, S, S]."""
-        return normalised(squared(opened(picture), self.image_size)[None])[0]
+        return normalised(squared(opened(picture), self.image_size, self.preprocessing)[None], self.preprocessing)[0]
 
     def mask(self, index: int) -> np.ndarray | None:
         """Where the object is, bool [S, S]; None where nobody knows."""
         if self.masks is None:
             return None
-        bits = np.unpackbits(self.masks[index].numpy(), count=self.image_size ** 2)
+        bits = np.unpackbits(self.masks[int(rows_of(index, len(self)))].numpy(), count=self.image_size ** 2)
         return bits.reshape(self.image_size, self.image_size).astype(bool)
 
-    def take(self, rows: Sequence[int]) -> "ImageSet":
-        """The pictures at these positions, in this order."""
-        rows = torch.as_tensor(rows, dtype=torch.long)
+    def take(self, rows: Rows) -> "ImageSet":
+        """The pictures that `rows` names, in this order."""
+        rows = rows_of(rows, len(self))
         pictures = self.pictures[rows] if isinstance(self.pictures, Tensor) else self.pictures.take(rows)
-        columns = {name: values[rows.numpy()] for name, values in self.columns.items()}
-        masks = None if self.masks is None else self.masks[rows]
-        return ImageSet(self.name, self.classes, self.labels[rows], pictures, self.image_size,
-                        augment=self.augment, columns=columns, masks=masks)
+        return self.changed(labels=self.labels[rows], pictures=pictures,
+                            columns={name: values[rows.numpy()] for name, values in self.columns.items()},
+                            masks=None if self.masks is None else self.masks[rows],
+                            source=None if self.source is None else self.source.take(rows))
 
     def relabelled(self, labels: Tensor, classes: Sequence[str]) -> "ImageSet":
         """The same pictures with other labels [N]."""
         if len(labels) != len(self):
             raise ValueError(f"{self.name} holds {len(self)} pictures but there are {len(labels)} labels; give one each")
-        return ImageSet(self.name, classes, labels, self.pictures, self.image_size, augment=self.augment,
-                        columns=self.columns, masks=self.masks)
+        return self.changed(labels=labels, classes=classes)
 
     def first(self, n: int) -> "ImageSet":
-        return self.take(range(min(n, len(self))))
+        """The first n pictures, in a folder those of the first classes; `sample` takes from all of them."""
+        return self.take(range(min(whole(n), len(self))))
+
+    def sample(self, n: int, seed: int = 0) -> "ImageSet":
+        """n random pictures, of every class as its share, in the set's order; all of them where there are no more."""
+        return self.take(proportional(self.labels, whole(n), seed))
+
+    def split(self, share: float, seed: int = 0) -> tuple["ImageSet", "ImageSet"]:
+        """(the rest, a random `share` of every class), both in the set's order; a class of one picture stays in the rest.
+
+        Raises ValueError for a share outside (0, 1), or of which no picture comes.
+        """
+        if isinstance(share, bool) or not 0 < share < 1:
+            raise ValueError(f"share is the part of every class that is set apart, between 0 and 1, not {share}")
+        rank, size = ranks(self.labels, torch.Generator().manual_seed(seed))
+        held = rank < (share * size).round().clamp(min=1).minimum(size - 1)
+        if not held.any():
+            raise ValueError(f"no class of {self.name} has two pictures, so none can be set apart; take a larger set")
+        return self.take(~held), self.take(held)
 
     def subset(self, fraction: float, seed: int = 0) -> "ImageSet":
         """The same share of every class (at least one picture of each), in the set's order."""
         return self.take(stratified(self.labels, fraction, seed))
 
+    def for_net(self, net) -> "ImageSet":
+        """The same pictures as a net wants them: labels in its order of classes, by name; its mean, spread, crop and resizing.
 
-def stratified(labels: Tensor, fraction: float, seed: int = 0) -> Tensor:
-    """Positions of a random `fraction` of every class, ascending: int64 [n]."""
-    if not 0 < fraction <= 1:
-        raise ValueError(f"fraction {fraction} is outside (0, 1]; 1 keeps every picture")
-    generator = torch.Generator().manual_seed(seed)
-    chosen = []
+        A net without class names takes labels as they are, from a set of as many classes or one whose classes have no names
+        either. Raises ValueError, in one sentence, where sizes or classes do not go together.
+        """
+        made = getattr(getattr(net, "method", net), "made", None)
+        return self.for_made(made or {"image_size": net.vit.patch_embed.img_size[0], "num_classes": net.vit.num_classes})
+
+    def for_made(self, made: dict) -> "ImageSet":
+        """The same, from a net's record of how it was made."""
+        size, count, names = made["image_size"], made["num_classes"], names_of(made)
+        if self.image_size != size:
+            raise ValueError(f"{self.name} has pictures of {self.image_size} pixels but the net takes {size}; load the data with "
+                             f"image_size={size}")
+        if names is None:
+            numbers = numerals(self.classes) and int(self.labels.max()) < count
+            if len(self.classes) != count and not numbers:
+                raise ValueError(f"{self.name} has {len(self.classes)} classes ({listed(self.classes)}) but the net has {count} "
+                                 "and no names for them; make it with vitlab.create(..., classes=the set's .classes)")
+            labels, names = self.labels, self.classes if len(self.classes) == count else [str(k) for k in range(count)]
+        else:
+            labels = renumbered(self.labels, self.classes, names, self.name)
+        wanted = Preprocessing(**made["preprocessing"]) if made.get("preprocessing") else USUAL
+        if names == self.classes and wanted == self.preprocessing:
+            return self
+        return self.changed(labels=labels, classes=names, preprocessing=wanted, pictures=self.cut(wanted))
+
+    def cut(self, wanted: Preprocessing):
+        """The pictures, cut anew where they were cut from larger ones in another way."""
+        same = (wanted.crop, wanted.interpolation) == (self.preprocessing.crop, self.preprocessing.interpolation)
+        return self.pictures if same or self.source is None else self.source.squared(self.image_size, wanted)
+
+
+def whole(n: int) -> int:
+    """A number of pictures, at least 1; ValueError for anything else."""
+    if isinstance(n, bool | float | str) or n < 1:
+        raise ValueError(f"a number of pictures is a whole number of at least 1, not {n!r}")
+    return int(n)
+
+
+def ranks(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each picture's place in a random order of its class, from 0, and how many the class has: int64 [n] each."""
+    rank, size = torch.empty_like(labels), torch.empty_like(labels)
     for label in labels.unique():
         rows = (labels == label).nonzero()[:, 0]
-        count = max(1, round(fraction * len(rows)))
-        chosen.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
-    return torch.cat(chosen).sort().values if chosen else torch.empty(0, dtype=torch.long)
+        rank[rows] = torch.randperm(len(rows), generator=generator).argsort()
+        size[rows] = len(rows)
+    return rank, size
+
+
+def proportional(labels: Tensor, n: int, seed: int = 0) -> Tensor:
+    """Positions of n random pictures, of each class as its share to within one, ascending: int64 [min(n, N)].
+
+    The k-th picture of a class of c, in random order, comes at (k + u) / c of the way, u drawn in [0, 1) for each class.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rank, size = ranks(labels, generator)
+    start = torch.rand(int(labels.max()) + 1, generator=generator, dtype=torch.double)
+    return ((rank + start[labels]) / size).argsort()[:n].sort().values
+
+
+def stratified(labels: Tensor, fraction: float, seed: int = 0) -> Tensor:
+    """Positions of a random `fraction` of every class, at least one picture of each, ascending: int64 [n]."""
+    if isinstance(fraction, bool) or not 0 < fraction <= 1:
+        raise ValueError(f"fraction {fraction} is outside (0, 1]; 1 keeps every picture, .5 half of every class")
+    rank, size = ranks(labels, torch.Generator().manual_seed(seed))
+    return (rank < (fraction * size).round().clamp(min=1)).nonzero()[:, 0]

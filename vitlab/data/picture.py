@@ -1,14 +1,44 @@
 """One picture: opened from whatever a person hands in, made the net's input by one evaluation transform."""
 
 import io
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-MEAN, STD = (.485, .456, .406), (.229, .224, .225)    # ImageNet's, which the pretrained weights expect
-CROP = .9                    # share of the shorter side that is looked at, as DeiT is evaluated
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a net wants done to a picture before it looks; the defaults are DeiT's. ValueError for what cannot be done."""
+    mean: tuple[float, float, float] = (.485, .456, .406)
+    "of the colours, taken off (ImageNet's)"
+    std: tuple[float, float, float] = (.229, .224, .225)
+    "of the colours, divided by"
+    crop: float = .9
+    "share of the shorter side that is looked at, in (0, 1]"
+    interpolation: str = "bicubic"
+    "how a picture is resized: nearest, bilinear, bicubic, lanczos, box or hamming"
+
+    def __post_init__(self):
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(value > 0 for value in self.std):
+            raise ValueError(f"mean and std must be three numbers each, std above 0, not {self.mean} and {self.std}")
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"crop must be in (0, 1], not {self.crop}; 1 shows the whole square")
+        if self.interpolation.upper() not in Image.Resampling.__members__:
+            raise ValueError(f"interpolation must be one of {', '.join(Image.Resampling.__members__).lower()}, "
+                             f"not {self.interpolation!r}")
+
+    def facts(self) -> dict:
+        """As JSON gives it back, for a checkpoint."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+USUAL = Preprocessing()
+MEAN, STD = USUAL.mean, USUAL.std
 MOST_PIXELS = 80_000_000     # a larger upload is refused before it is decoded
 TOO_LARGE = f"this picture has more than {MOST_PIXELS // 10**6} million pixels; make it smaller first"
 
@@ -68,23 +98,24 @@ def in_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def squared(picture: Image.Image, size: int) -> Tensor:
-    """THE evaluation transform: the centre square, bicubic, as uint8 [size, size, 3].
+def squared(picture: Image.Image, size: int, wanted: Preprocessing = USUAL) -> Tensor:
+    """THE evaluation transform: the centre square, resized, as uint8 [size, size, 3].
 
-    A picture with pixels to spare is cropped to CROP of its shorter side; a smaller one is shown whole.
+    A picture with pixels to spare is cropped to `crop` of its shorter side; a smaller one is shown whole.
     """
     picture = in_rgb(picture)
     side = min(picture.size)
-    if side * CROP >= size:
-        side *= CROP
+    if side * wanted.crop >= size:
+        side *= wanted.crop
     left, top = (picture.width - side) / 2, (picture.height - side) / 2
     if picture.size != (size, size):
         box = (left, top, left + side, top + side)
-        picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
+        picture = picture.resize((size, size), Image.Resampling[wanted.interpolation.upper()], box=box)
     return torch.from_numpy(np.array(picture))
 
 
-def normalised(pictures: Tensor) -> Tensor:
+def normalised(pictures: Tensor, wanted: Preprocessing = USUAL) -> Tensor:
     """uint8 [n, S, S, 3] -> float [n, 3, S, S] of about mean 0 and spread 1."""
-    scale, shift = 1 / (255 * torch.tensor(STD)), torch.tensor(MEAN) / torch.tensor(STD)
+    std = torch.tensor(wanted.std)
+    scale, shift = 1 / (255 * std), torch.tensor(wanted.mean) / std
     return (pictures.float() * scale - shift).permute(0, 3, 1, 2).contiguous()

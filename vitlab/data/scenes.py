@@ -20,7 +20,7 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 from vitlab.data import cache, outlines
 from vitlab.data.imageset import ImageSet
 from vitlab.data.outlines import DISTRACTOR, OUTLINES, REACH, TILE, atlas
-from vitlab.data.picture import normalised
+from vitlab.data.picture import Preprocessing, normalised
 
 CLASSES = list(OUTLINES)
 SPLITS = {"train": 12_000, "val": 2_000, "test": 2_000}    # pictures of a set unless n says otherwise
@@ -61,9 +61,9 @@ def shapes(split: str = "train", *, size: int = 56, difficulty: float = 0., n: i
                     augment=turned if augment else None)
 
 
-def turned(pictures: Tensor) -> Tensor:
+def turned(pictures: Tensor, size: int, wanted: Preprocessing) -> Tensor:
     """uint8 [n, S, S, 3] -> normalised float [n, 3, S, S], each in one of the eight ways to lay a square."""
-    images = normalised(pictures)
+    images = normalised(pictures, wanted)
     for change in (lambda x: x.flip(2), lambda x: x.flip(3), lambda x: x.mT):
         rows = torch.rand(len(images)) < .5
         images[rows] = change(images[rows])

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from vitlab.data.imageset import image_set
 from vitlab.measure.cost import count, gmacs
 from vitlab.measure.speed import race
 from vitlab.trace import Trace
@@ -17,10 +18,11 @@ from vitlab.trace import Trace
 def answers(method: nn.Module, data, point: Any = None, *, batch: int = 50) -> pd.DataFrame:
     """A row per image of an image set: image, label, prediction, confidence, correct, exit, tokens, gmacs.
 
-    tokens = patches that reach the last MLP; exit = the stage that answered, 0 without a cascade.
-    Raises ValueError for an empty set, labels the method has no class for, or logits that are not finite.
+    label and prediction number the net's classes, whose names are in `.attrs["classes"]`; tokens = patches that reach the last
+    MLP; exit = the stage that answered, 0 without a cascade.
+    Raises ValueError for pictures of another size, classes that the net does not know, or logits that are not finite.
     """
-    check_data(method, data)
+    data = image_set(data).for_net(method)
     method.eval()
     device = next(method.parameters()).device
     rows, by_exit = [], {}
@@ -39,7 +41,9 @@ def answers(method: nn.Module, data, point: Any = None, *, batch: int = 50) -> p
             "correct": (prediction == labels).cpu(), "exit": 0 if trace.exit is None else trace.exit.cpu(),
             "tokens": fed.gather(0, last[None])[0].cpu(), "gmacs": costs(method, images, point, trace, by_exit),
         }))
-    return pd.concat(rows, ignore_index=True)
+    table = pd.concat(rows, ignore_index=True)
+    table.attrs["classes"] = data.classes
+    return table
 
 
 def costs(method: nn.Module, images: Tensor, point: Any, trace: Trace, by_exit: dict[int, float]) -> np.ndarray:
@@ -52,28 +56,18 @@ def costs(method: nn.Module, images: Tensor, point: Any, trace: Trace, by_exit: 
     return np.array([by_exit[exit] for exit in left])
 
 
-def check_data(method: nn.Module, data) -> None:
-    """One sentence for a set that this method cannot answer."""
-    if len(data) == 0:
-        raise ValueError("the image set is empty; choose another split or fraction")
-    classes = method.vit.num_classes
-    low, high = int(data.labels.min()), int(data.labels.max())
-    if low < 0 or high >= classes:
-        raise ValueError(f"labels run from {low} to {high} but the net has {classes} classes; "
-                         f"create it with num_classes={high + 1} or choose a labelled split")
-
-
 def sweep(method: nn.Module, data, points: Sequence[Any] | None = None, *, batch: int = 32, precision: str = "fp32",
           rounds: int = 5, baseline: nn.Module | None = None) -> pd.DataFrame:
     """A row per operating point: method, backbone, point, its knobs, top1 (%), gmacs, images_per_s, speed_up, gmacs_ratio, ...
 
-    Accuracy is over all of `data`; speed is measured on its first `batch` images, the points taking turns. speed_up and
+    Accuracy is over all of `data`; speed is measured on a sample of `batch` of its images, the points taking turns. speed_up and
     gmacs_ratio compare with `baseline` (a method at its headline point; None: the most expensive of the points).
     """
+    data = image_set(data).for_net(method)
     points = list(method.points if points is None else points)
     table = [answers(method, data, point) for point in points]
     cost = [t.gmacs.mean() for t in table]
-    images = data.images(range(min(batch, len(data))))
+    images = data.sample(batch).images(slice(None))
     yard = (method, points[int(np.argmax(cost))]) if baseline is None else (baseline, None)
     names = [str(i) for i in range(len(points))]
     entries = {"yardstick": yard, **{n: (method, p) for n, p in zip(names, points)}}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vitlab.cascade import CRITERIA, stop_at
 from vitlab.cascade.budget import Exits
-from vitlab.measure.answers import check_data
+from vitlab.data.imageset import image_set
 from vitlab.measure.cost import gmacs
 from vitlab.trace import Trace
 
@@ -17,11 +17,11 @@ def exits(method: nn.Module, data, *, criterion: str | None = None, batch: int =
     """Score and correctness [exits, images] of an image set, and the cumulative cost of each exit in 1e9 multiply-adds.
 
     criterion: "confidence", "entropy" or "random" (None: the method's own). Hand the result to `vitlab.budget`.
-    Raises ValueError for a method without exits, an empty set or labels that the method has no class for.
+    Raises ValueError for a method without exits, pictures of another size or classes that the net does not know.
     """
     if not hasattr(method, "exits"):
         raise ValueError(f"{type(method).__name__} has no early exits; use dvt, adaptive_depth or vitlab.EarlyExit")
-    check_data(method, data)
+    data = image_set(data).for_net(method)
     method.eval()
     device = next(method.parameters()).device
     sure = CRITERIA[criterion or getattr(method, "criterion", "confidence")]

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitlab.data.imageset import image_set
 from vitlab.trace import Trace
 
 COVERED = 0.25      # a patch is the object's when more than this share of it is covered
@@ -19,6 +20,7 @@ def focus(method: nn.Module, data, point: Any = None, *, batch: int = 250) -> pd
     the MLP that are the object's; chance: share of all patches that are. The gains are ratios to chance.
     Images whose object covers no patch are left out. Raises ValueError for a set without masks.
     """
+    data = image_set(data).for_net(method)
     if data.mask(0) is None:
         raise ValueError(f"{data.name} does not know where its objects are; use vitlab.data.shapes")
     method.eval()

@@ -1,5 +1,6 @@
 """The five papers, one file each, and the only registry."""
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -14,12 +15,14 @@ from vitlab.methods.supervit import SuperViT
 METHODS = {"dense": Dense, "supervit": SuperViT, "dvt": DVT, "adaptive_depth": AdaptiveDepth, "revit": ReViT}
 
 
-def create(method: str, backbone: str, num_classes: int = 1000, *, image_size: int | None = None, pretrained: bool = False,
-           drop_path: float = 0.0, grid: int | None = None, **knobs) -> nn.Module:
-    """A method on a named backbone, e.g. `create("supervit", "deit_small", num_classes=10, rates=(0.5, 1.0))`.
+def create(method: str, backbone: str, num_classes: int | None = None, *, classes: Sequence[str] | None = None,
+           image_size: int | None = None, pretrained: bool = False, drop_path: float = 0.0, grid: int | None = None,
+           **knobs) -> nn.Module:
+    """A method on a named backbone, e.g. `create("supervit", "deit_small", classes=train.classes, rates=(0.5, 1.0))`.
 
+    classes: their names, in the order of the logits; or only how many there are (None: 1000), until `fit` gives them names.
     grid: patches per side of the backbone (None: its own).  knobs are the method's own constructor keywords; what was asked for
-    is kept in `.made`, so that a checkpoint can be rebuilt.
+    is kept in `.made`, so that a checkpoint can be rebuilt; with pretrained weights also how they want pictures prepared.
     Raises ValueError for an unknown method, backbone or knob, ConnectionError when pretrained weights cannot be had.
     """
     if method not in METHODS:
@@ -27,14 +30,29 @@ def create(method: str, backbone: str, num_classes: int = 1000, *, image_size: i
     allowed = list(inspect.signature(METHODS[method]).parameters)[1:]
     if unknown := [k for k in knobs if k not in allowed]:
         raise ValueError(f"{method} has no knob {unknown[0]!r}; it has {', '.join(allowed) or 'none'}")
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, not {num_classes}")
+    num_classes, names = counted(num_classes, classes)
     vit = backbones.create(backbone, num_classes, image_size, pretrained, drop_path, grid)
     net = METHODS[method](vit, **knobs)
     net.made = {"method": method, "backbone": backbone, "num_classes": num_classes,
                 "image_size": backbones.image_size(vit), "drop_path": drop_path, "knobs": knobs}
     net.made |= {} if grid is None else {"grid": grid}
+    net.made |= {} if names is None else {"classes": names}
+    net.made |= {"preprocessing": backbones.preprocessing(vit)} if pretrained else {}
     return net
+
+
+def counted(num_classes: int | None, classes: Sequence[str] | None) -> tuple[int, list[str] | None]:
+    """How many classes there are, and their names where they have any; ValueError where the two do not agree."""
+    if classes is None:
+        count = 1000 if num_classes is None else num_classes
+        if count < 1:
+            raise ValueError(f"num_classes must be at least 1, not {count}")
+        return count, None
+    if isinstance(classes, str) or len(classes) == 0:
+        raise ValueError(f"classes are the names of at least one class, such as the classes of an image set, not {classes!r}")
+    if num_classes not in (None, len(classes)):
+        raise ValueError(f"num_classes is {num_classes} but there are {len(classes)} names in classes; leave num_classes out")
+    return len(classes), [str(name) for name in classes]
 
 
 def load(path: str | Path) -> nn.Module:
@@ -45,7 +63,12 @@ def load(path: str | Path) -> nn.Module:
     facts, tensors = checkpoint.read(path)
     made = dict(facts["made"])
     knobs = {k: tupled(v) for k, v in made.pop("knobs").items()}
+    told = {name: made.pop(name) for name in ("preprocessing",) if name in made}
+    if "classes" not in made and "data" in facts:                          # written before nets knew their classes' names
+        names = facts["data"]["classes"]
+        made |= {"classes": names} if len(names) == made["num_classes"] else {}
     net = create(**made, **knobs)
+    net.made |= told
     checkpoint.fill(net, tensors, path)
     net.facts = facts
     return net.eval()

@@ -23,7 +23,7 @@ from vitlab.recipe import Recipe
 from vitlab.train import folder
 from vitlab.train.batches import DRAWS, Shares, own_randomness, seed_all
 from vitlab.train.replicas import Replicas, reduce, statistics
-from vitlab.train.run import Run, check, mixer, prepare, trained
+from vitlab.train.run import Run, check, meet, mixer, prepare, trained
 
 ROWS = 50                                               # of a history, unless the recipe says otherwise
 
@@ -33,7 +33,8 @@ def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Modul
         replicas: Sequence[Sequence[int]] | None = None) -> pd.DataFrame:
     """Train a method in place, on the device that accelerate finds; it comes back in evaluation mode.
 
-    train, val: ImageSets. Returns a row per log interval: step, epoch, lr, seconds, images_per_s, loss and its terms;
+    train, val: ImageSets, whose classes meet the method's by name (see `ImageSet.for_net`); a method without names gets the
+    training set's. Returns a row per log interval: step, epoch, lr, seconds, images_per_s, loss and its terms;
     where an epoch ends also val_top1 (percent, dense point) and, with `recipe.ema`, val_top1_ema. The method keeps
     the raw weights, which `best` goes by; the averaged ones are out/ema.safetensors.
     out: a folder written at every epoch (see vitlab.train.folder). With `resume` the run in it goes on where it
@@ -45,7 +46,9 @@ def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Modul
     """
     accelerator = Accelerator(mixed_precision="no")     # bf16 is set in `passes`: accelerate fixes its own for good
     spread = None if replicas is None else Replicas(replicas, method, accelerator)
-    check(method, train, val, recipe, accelerator.num_processes if spread is None else 1)
+    made, train, val = meet(method, train, val)
+    check(train, recipe, accelerator.num_processes if spread is None else 1)
+    method.made = made
     with own_randomness(accelerator.device), ctrl_c(accelerator.num_processes) as asked:
         run = prepare(accelerator, method, train, recipe, out, spread)
         if run.out is not None:

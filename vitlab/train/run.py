@@ -12,6 +12,8 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from vitlab.data.imageset import ImageSet, image_set
+from vitlab.data.picture import USUAL
 from vitlab.recipe import Recipe
 from vitlab.train.batches import Batches
 from vitlab.train.replicas import Replicas
@@ -98,21 +100,23 @@ def trained(method: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in method.parameters() if parameter.requires_grad]
 
 
-def check(method: nn.Module, train, val, recipe: Recipe, processes: int) -> None:
-    """Fail at the door: one sentence for whatever of method, data and recipe does not go together."""
+def meet(method: nn.Module, train, val) -> tuple[dict, ImageSet, ImageSet | None]:
+    """How the method was made, with the names of its classes, and both sets as it wants them; ValueError where it cannot be.
+
+    A method without class names gets the training set's, and learns on pictures prepared as that set says.
+    """
     if not hasattr(method, "made"):
         raise ValueError(f"this {type(method).__name__} does not say how it was made; make it with vitlab.create")
-    size, classes = method.made["image_size"], method.made["num_classes"]
-    for data in (train,) if val is None else (train, val):
-        if len(data) == 0:
-            raise ValueError(f"{data.name} holds no image; give a set with at least one")
-        if data.image_size != size:
-            raise ValueError(f"{data.name} has pictures of {data.image_size} pixels but the method takes {size}; "
-                             f"load the data with image_size={size}")
-        low, high = int(data.labels.min()), int(data.labels.max())
-        if low < 0 or high >= classes:
-            raise ValueError(f"{data.name} has labels from {low} to {high} but the method knows 0 to {classes - 1}; "
-                             f"create it with num_classes={max(high + 1, len(data.classes))}")
+    made, train = dict(method.made), image_set(train)
+    if "preprocessing" not in made and train.preprocessing != USUAL:
+        made["preprocessing"] = train.preprocessing.facts()
+    train = train.for_made(made)
+    made["classes"] = train.classes
+    return made, train, None if val is None else image_set(val).for_made(made)
+
+
+def check(train: ImageSet, recipe: Recipe, processes: int) -> None:
+    """Fail at the door where data and recipe do not go together."""
     if recipe.batch * processes > len(train):
         raise ValueError(f"a step takes {recipe.batch * processes} images but {train.name} holds {len(train)}; "
                          "lower batch")

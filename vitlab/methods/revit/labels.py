@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from vitlab.data.imageset import image_set
 from vitlab.methods.revit import assigner
 from vitlab.methods.revit.table import length_table
 from vitlab.recipe import Recipe
@@ -79,9 +80,11 @@ def make_labels(data, trained: Callable[[object], nn.Module], *, label_split: st
     label_split, share, folds: see `splits`.  rule, unsolved: see `labels_of`.
     Warns, with the histogram, where all labels are equal; raises ValueError where none is left.
     """
+    data = image_set(data)
     labels = torch.full((len(data),), NONE)
     for train_rows, rows in splits(len(data), label_split, share=share, folds=folds, seed=seed):
-        table = length_table(trained(data.take(train_rows)), data.take(rows))
+        net = trained(data.take(train_rows))
+        table = length_table(net, data.take(rows))
         labels[rows] = labels_of(table.correct, rule, unsolved)
     kept = (labels != NONE).nonzero()[:, 0]
     if len(kept) == 0:
@@ -90,7 +93,7 @@ def make_labels(data, trained: Callable[[object], nn.Module], *, label_split: st
     if len(labels[kept].unique()) == 1:
         warnings.warn("all pictures have one label, so there is nothing for an assigner to learn:\n"
                       f"{histogram(labels, table.lengths).to_string(index=False)}", stacklevel=2)
-    return data.take(kept).relabelled(labels[kept], [f"{n}x{n}" for n in table.lengths])
+    return data.for_net(net).take(kept).relabelled(labels[kept], [f"{n}x{n}" for n in table.lengths])
 
 
 def train_assigner(labelled, recipe: Recipe = assigner.RECIPE, *, architecture: tuple | None = None, val=None,

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.cascade.budget import Exits
+from vitlab.data.imageset import image_set
 from vitlab.measure import gmacs
 
 
@@ -30,14 +31,12 @@ class LengthTable:
 def length_table(method: nn.Module, data, *, batch: int = 250) -> LengthTable:
     """The evaluation view of an image set through every length of a ReViT.
 
-    Raises ValueError for a net in training mode, whose drop-path and dropout would decide the answers, or labels that
-    it has no class for.
+    Raises ValueError for a net in training mode, whose drop-path and dropout would decide the answers, or classes that it
+    does not know.
     """
     if method.training:
         raise ValueError("this net is in training mode, where drop-path decides its answers; call eval() first")
-    if int(data.labels.max()) >= method.vit.num_classes or len(data) == 0:
-        raise ValueError(f"the net has {method.vit.num_classes} classes but {data.name} holds {len(data)} pictures "
-                         f"with labels up to {int(data.labels.max())}; take the set it was trained on")
+    data = image_set(data).for_net(method)
     lengths, device = method.lengths[::-1], method.vit.pos_embed.device
     correct, confidence = [], []
     for start in range(0, len(data), batch):
@@ -55,6 +54,7 @@ def length_table(method: nn.Module, data, *, batch: int = 250) -> LengthTable:
 def logits_of(assigner: nn.Module, data, *, batch: int = 250) -> Tensor:
     """What an assigner says of an image set's evaluation view: [n, k]."""
     assigner.eval()
+    data = image_set(data)
     device = next(assigner.parameters()).device
     parts = [range(start, min(start + batch, len(data))) for start in range(0, len(data), batch)]
     return torch.cat([assigner(data.images(part).to(device)).float().cpu() for part in parts])
