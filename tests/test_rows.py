@@ -64,7 +64,8 @@ def test_the_wrong_answers_of_a_net_can_be_taken():
     answers = vitlab.answers(vitlab.create("dense", "micro_patch8", 10), data)
     wrong = data.take(~answers.correct)
     assert len(wrong) == (~answers.correct).sum()
-    assert wrong.labels.tolist() == [label for label, right in zip(data.labels.tolist(), answers.correct, strict=True) if not right]
+    right = zip(data.labels.tolist(), answers.correct, strict=True)
+    assert wrong.labels.tolist() == [label for label, correct in right if not correct]
 
 
 def test_a_sample_is_of_every_class_as_its_share():
