@@ -55,7 +55,8 @@ def tidy(cell) -> None:
         if PLOTLY in output.get("data", {}):
             figure = plotly.io.from_json(plotly.io.json.to_json_plotly(output.data.pop(PLOTLY)))
             figure.update_layout(paper_bgcolor="white", plot_bgcolor="white")
-            output.data["image/png"] = base64.b64encode(fewer_colours(figure.to_image("png", scale=SCALE))).decode()
+            drawn = figure.to_image("png", scale=SCALE, width=figure.layout.width, height=figure.layout.height)
+            output.data["image/png"] = base64.b64encode(fewer_colours(drawn)).decode()
             output.data.pop("text/html", None)
 
 

@@ -257,11 +257,11 @@ def test_the_live_figure_has_the_traces_that_a_panel_fills(sweep):
 
 def test_save_draws_png_and_svg_with_a_browser_and_a_web_page_without(tmp_path, monkeypatch):
     figure = go.Figure(go.Scatter(y=[1, 2]), layout={"width": 200, "height": 150})
-    monkeypatch.setattr(go.Figure, "to_image", lambda self, format, scale: b"<svg/>")
+    monkeypatch.setattr(go.Figure, "to_image", lambda self, format, scale, width, height: b"<svg/>")
     assert plots.save(figure, "one.svg", tmp_path / "figures").read_bytes() == b"<svg/>"
     assert plots.save(figure, "one", tmp_path).name == "one.png"
 
-    def nobody(self, format, scale):
+    def nobody(self, format, scale, width, height):
         raise RuntimeError("Kaleido requires Google Chrome to be installed.")
     monkeypatch.setattr(go.Figure, "to_image", nobody)
     with pytest.warns(UserWarning, match="saved as a web page"):

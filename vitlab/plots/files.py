@@ -31,7 +31,8 @@ def save(figure: go.Figure, name: str, folder: str | Path = "figures") -> Path:
 def drawn(figure: go.Figure, format: str) -> bytes | None:
     """The figure as PNG or SVG bytes; None where no kaleido or no working browser is installed."""
     try:
-        return figure.to_image(format=format, scale=2)
+        size = {"width": figure.layout.width, "height": figure.layout.height}       # plotly 6 does not look there itself
+        return figure.to_image(format=format, scale=2, **size)
     except RuntimeError:                                    # plotly's, kaleido's and choreographer's word for "no browser"
         return None
 
