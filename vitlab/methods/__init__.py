@@ -19,7 +19,7 @@ def create(method: str, backbone: str, num_classes: int = 1000, *, image_size: i
     """A method on a named backbone, e.g. `create("supervit", "deit_small", num_classes=10, rates=(0.5, 1.0))`.
 
     grid: patches per side of the backbone (None: its own).  knobs are the method's own constructor keywords; what was asked for
-    is kept in `.made`, so that a checkpoint can be rebuilt.
+    is kept in `.made`, so that a checkpoint can be rebuilt, and the names and shapes of its tensors in `.layout`.
     Raises ValueError for an unknown method, backbone or knob, ConnectionError when pretrained weights cannot be had.
     """
     if method not in METHODS:
@@ -31,6 +31,7 @@ def create(method: str, backbone: str, num_classes: int = 1000, *, image_size: i
         raise ValueError(f"num_classes must be at least 1, not {num_classes}")
     vit = backbones.create(backbone, num_classes, image_size, pretrained, drop_path, grid)
     net = METHODS[method](vit, **knobs)
+    net.layout = checkpoint.layout(net)
     net.made = {"method": method, "backbone": backbone, "num_classes": num_classes,
                 "image_size": backbones.image_size(vit), "drop_path": drop_path, "knobs": knobs}
     net.made |= {} if grid is None else {"grid": grid}
