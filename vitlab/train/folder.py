@@ -29,14 +29,14 @@ def begin(run: Run, resume: bool, facts: dict) -> None:
     run.facts = facts
     if resume:
         restore(run)
-    elif run.accelerator.is_main_process:
-        for name in FILES:                              # the seal first
-            (run.out / name).unlink(missing_ok=True)
     if run.progress.step < run.total:
         try:
             TemporaryFile(dir=run.out).close()
         except OSError as error:
             raise OSError(f"nothing can be written to {run.out} ({error.strerror}); choose another folder for out") from error
+    if not resume and run.accelerator.is_main_process:
+        for name in FILES:                              # the seal first
+            (run.out / name).unlink(missing_ok=True)
     run.accelerator.wait_for_everyone()
 
 

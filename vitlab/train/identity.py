@@ -3,6 +3,9 @@
 The net: how it was made (but not the knobs in its FREE_KNOBS, on which no weight depends), the weights it starts from, and
 which of them are frozen. The recipe, but for FREE. The processes. The pictures and labels of training and validation, whole
 up to the bound in vitlab.data.fingerprint, and how training changes pictures, by its `repr`. The teacher's weights.
+
+A fresh net starts from the same weights only where torch.manual_seed stands before it is made. A net that has already learned
+is the same run's only as that run left it: in last.safetensors, or in a notebook that runs the cell again.
 """
 import json
 import re
