@@ -80,7 +80,7 @@ def entries() -> list[dict]:
 def main(device: str = "cpu") -> None:
     torch.set_num_threads(1)
     if device == "cpu":
-        os.environ["ACCELERATE_USE_CPU"] = "true"           # also of the processes started below, and where there is a GPU
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""             # also of the processes started below
     devices = torch.cuda.device_count() if device == "cuda" else os.cpu_count()
     tried = [entry for entry in entries() if len(entry["split"]) <= devices]
     times = [[] for _ in tried]

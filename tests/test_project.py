@@ -15,7 +15,7 @@ ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods kno
     "cascade": {"trace"},
     "method": {"backbones", "block", "losses", "trace"},
     "train": {"recipe", "checkpoint", "data"},
-    "measure": {"trace", "cascade", "data"},
+    "measure": {"trace", "cascade", "checkpoint", "data"},
     "methods": {"backbones", "block", "tokens", "losses", "recipe", "trace", "method", "checkpoint", "cascade", "data", "measure",
                 "train"},
     "attribution": {"trace"},

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 from samples import pictures
 
 import vitlab
 from vitlab import checkpoint
 from vitlab.methods.revit import PAPER
+from vitlab.train.processes import processes
 from vitlab.train.replicas import Replicas, balanced, training_cost
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,12 +39,12 @@ def data():
 
 def gradients(split, out):
     """One process's part of a step; the sum, and what was lost, are written by the first one."""
-    accelerator, method, (images, labels) = Accelerator(mixed_precision="no"), net(), batch()
+    accelerator, method, (images, labels) = processes(), net(), batch()
     for parameter in method.parameters():
         parameter.grad = torch.zeros_like(parameter)
     replicas, names, loss = Replicas(split, method, accelerator), [], 0.0
     for part in method.losses(images, labels, **replicas.step(method, images, labels)):
-        accelerator.backward(sum(part.values()))
+        sum(part.values()).backward()
         names, loss = [*names, *part], loss + sum(part.values()).item()
     assert {int(name.split("_")[1]) for name in names} == set(replicas.mine)
     (total,) = replicas.total(accelerator, method, [loss])
@@ -90,7 +90,7 @@ def trained(tmp_path_factory):
     """What two and three gloo processes made of one step and of a short training run, by split."""
     folder = tmp_path_factory.mktemp("replicas")
     (folder / "run.py").write_text(SCRIPT)
-    alone = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    alone = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, folder / "run.py", Path(__file__).parent, folder]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | alone, cwd=folder, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]

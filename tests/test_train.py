@@ -59,6 +59,8 @@ class Trunk(nn.Module):
 class Coin(nn.Module):
     """The smallest method: a head that always learns, and two side heads of which a coin picks one in every step."""
 
+    uses_teacher = True
+
     def __init__(self, classes=4, drop=0.0):
         super().__init__()
         self.vit = Trunk(drop=drop)
@@ -377,7 +379,7 @@ def test_a_finished_run_is_read_and_not_trained_again(tmp_path):
     for state in (True, False):
         if not state:
             (tmp_path / "state.safetensors").unlink()
-        again = Coin()
+        again = coin()
         read = fit(again, blobs(24), replace(EVERYTHING, workers=2, log_every=1), val=blobs(8), out=tmp_path)
         assert not again.seen
         assert same(again, method)
@@ -634,7 +636,7 @@ if __name__ == "__main__":
 
 def alone():
     """The environment of a process of its own, on the CPU, with one thread."""
-    cpu = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    cpu = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     return os.environ | cpu | {"PYTHONPATH": str(ROOT)}
 
 

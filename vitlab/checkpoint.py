@@ -14,15 +14,65 @@ from torch import Tensor, nn
 import vitlab
 
 KEY = "vitlab"                                          # of the JSON text in the metadata; nobody else writes it
+OURS = ("made", "progress")                             # facts by which `read` tells the kinds of files apart
+COMPILED = "_orig_mod."                                 # how torch.compile marks the names of what it wraps
 PICKLES = (b"PK\x03\x04", b"\x80")                      # how torch.save and pickle begin
 PICKLE_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
 def save(method: nn.Module, path: str | Path, **facts) -> None:
-    """The weights of a method and how it was made, with further facts that JSON can hold (recipe, metrics, ...)."""
+    """The weights of a method and how it was made, with further facts that JSON can hold (recipe, metrics, ...).
+
+    Raises ValueError, before anything is written, for what `vitlab.load` could not read: see `check`.
+    """
+    check(method)
+    if taken := [name for name in OURS if name in facts]:
+        raise ValueError(f"{taken[0]} is a fact that vitlab writes itself; give yours another name")
+    write(path, weights(method), {"made": method.made, **origin(), **facts})
+
+
+def check(method: nn.Module) -> None:
+    """ValueError, in one sentence, unless a method made again as its `made` says has the same names and shapes."""
     if not hasattr(method, "made"):
         raise ValueError(f"this {type(method).__name__} does not say how it was made; make it with vitlab.create")
-    write(path, method.state_dict(), {"made": method.made, **origin(), **facts})
+    text(method.made)
+    expected = planned(method)
+    if expected and (wrong := misfits(layout(method), expected)):
+        raise ValueError(f"this {label(method.made)} is not what it was made as, so no checkpoint of it could be loaded: "
+                         f"{len(wrong)} tensors are missing, left over or of another shape, the first is {wrong[0]}; say in "
+                         "vitlab.create how it is to be, such as its number of classes, instead of changing its parts")
+
+
+def weights(method: nn.Module) -> dict[str, Tensor]:
+    """The state dict under the names that the method was made with, whatever of it torch.compile has wrapped."""
+    return {own_name(name): tensor for name, tensor in method.state_dict().items()}
+
+
+def own_name(name: str) -> str:
+    """A parameter's name without torch.compile's part."""
+    return name.replace(COMPILED, "")
+
+
+def layout(method: nn.Module) -> dict[str, tuple[int, ...] | None]:
+    """Names and shapes of a state dict; None for what is no tensor, such as the parts of a quantised layer."""
+    return {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in weights(method).items()}
+
+
+def planned(method: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Names and shapes as the method, and each part that was made on its own, noted them in `.layout`; {} without notes."""
+    expected: dict[str, tuple[int, ...]] = {}
+    for prefix, part in method.named_modules():
+        if hasattr(part, "layout"):
+            start = own_name(f"{prefix}.") if prefix else ""
+            expected = {name: shape for name, shape in expected.items() if not name.startswith(start)}
+            expected |= {start + name: shape for name, shape in part.layout.items()}
+    return expected
+
+
+def misfits(own: dict[str, tuple], other: dict[str, tuple]) -> list[str]:
+    """The names that only one of two layouts has, or that differ in shape."""
+    return [name for name in sorted(own.keys() | other.keys())
+            if name not in own or name not in other or own[name] != other[name]]
 
 
 def read(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
@@ -37,13 +87,10 @@ def read(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
 
 def fill(method: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
     """Copy weights into a method; ValueError, before anything is copied, unless every name and shape fits."""
-    own = method.state_dict()
-    wrong = [name for name in sorted(own.keys() | tensors.keys())
-             if name not in own or name not in tensors or own[name].shape != tensors[name].shape]
-    if wrong:
+    if wrong := misfits(layout(method), {name: tuple(tensor.shape) for name, tensor in tensors.items()}):
         raise ValueError(f"the weights in {path} do not fit this {label(method.made)}: {len(wrong)} tensors are "
                          f"missing, left over or of another shape, the first is {wrong[0]}")
-    method.load_state_dict(tensors)
+    method.load_state_dict({name: tensors[own_name(name)] for name in method.state_dict()})
 
 
 def restore(method: nn.Module, path: str | Path) -> dict:
@@ -90,7 +137,17 @@ def unreadable(path: Path) -> str:
 def write(path: str | Path, tensors: dict[str, Tensor], facts: dict) -> None:
     """Tensors and facts as one safetensors file; OSError leaves whatever was at `path` as it was."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    replace(path, safetensors.torch.save(plain, {KEY: json.dumps(facts)}))
+    replace(path, safetensors.torch.save(plain, {KEY: text(facts)}))
+
+
+def text(facts: dict) -> str:
+    """Facts as JSON; numbers of numpy and torch are numbers. ValueError for what JSON cannot hold."""
+    def listed(value):
+        if hasattr(value, "tolist"):
+            return value.tolist()
+        raise ValueError(f"a {type(value).__name__} cannot be written into a checkpoint; give numbers, words, lists or dicts")
+
+    return json.dumps(facts, default=listed)
 
 
 def replace(path: str | Path, data: bytes) -> None:
@@ -115,12 +172,18 @@ def replace(path: str | Path, data: bytes) -> None:
 def origin() -> dict:
     """Which code writes: versions, and the commit where vitlab runs from a checkout."""
     versions = {"vitlab": vitlab.__version__, "torch": torch.__version__, "timm": version("timm")}
+    found = commit()
+    return {"versions": versions} | ({} if found is None else {"commit": found})
+
+
+def commit(digits: int = 40) -> str | None:
+    """The checkout's commit, with -dirty where files differ from it; None where vitlab does not run from one."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists() or shutil.which("git") is None:
-        return {"versions": versions}
-    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return None
+    describe = ["describe", "--always", "--dirty", f"--abbrev={digits}", "--exclude=*"]
     answer = subprocess.run(["git", "--no-optional-locks", "-C", root, *describe], capture_output=True, text=True)
-    return {"versions": versions} | ({"commit": answer.stdout.strip()} if answer.returncode == 0 else {})
+    return answer.stdout.strip() if answer.returncode == 0 else None
 
 
 def label(made: dict) -> str:

@@ -17,7 +17,11 @@ from vitlab.trace import Trace
 
 
 class Method(Protocol):
-    """What a dynamic vision transformer offers; a Point is a frozen dataclass of its run-time knobs."""
+    """What a dynamic vision transformer offers; a Point is a frozen dataclass of its run-time knobs.
+
+    Two more are read where a class has them: `uses_teacher = True`, if `losses` reads its teacher, and FREE_KNOBS, the names of
+    constructor knobs on which no weight depends, so that a training run goes on whatever they are.
+    """
 
     vit: VisionTransformer
     Point: type                     # the dataclass of one operating point; Point() is the headline model

@@ -1,11 +1,13 @@
 """How a method is trained, as one record; the papers' recipes are constants of it, changed with `replace`."""
-from dataclasses import dataclass
-from numbers import Real
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from math import inf
+from numbers import Integral, Real
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The numbers of a training run; ValueError, in one sentence, for one that makes no sense.
+    """The numbers of a training run, numpy's too; ValueError, in one sentence, for one that makes no sense.
 
     AdamW and a cosine schedule, stepped at every update, are not a choice. A shorter run of a paper's recipe:
     `dataclasses.replace(RECIPE, steps=300, epochs=None)`.
@@ -46,38 +48,63 @@ class Recipe:
     workers: int = 0
     """Processes that load images; the batches do not depend on it."""
     same_draw: bool = False
-    """All processes draw alike (sub-nets, mixup), so that two of them equal one with twice the batch."""
+    """All processes draw the same sub-nets, so that two equal one with twice the batch where no picture draws for itself.
+
+    What is drawn picture by picture (crops, dropped paths) and BatchNorm's statistics stay each process's own; mixup and
+    cutmix, which pair pictures within one process, are refused.
+    """
     log_every: int | None = None
     """Updates per row of the history. None: about 50 rows a run."""
 
     def __post_init__(self):
+        for field in fields(self):
+            object.__setattr__(self, field.name, checked(field.name, plain(getattr(self, field.name)), field.default))
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs and leave the other None, such as Recipe(steps=600)")
-        for name in ("steps", "epochs", "batch", "log_every"):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
-                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
-        for name in ("seed", "workers"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 0:
-                raise ValueError(f"{name} must be a whole number of at least 0, not {value!r}")
-        for name, low, high in (("warmup", 0, 1), ("label_smoothing", 0, 1), ("ema", 0, 1)):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, Real) and low <= value < high):
-                raise ValueError(f"{name} must be a number in [0, 1), not {value!r}")
-        for name in ("lr_backbone", "weight_decay", "min_lr", "mixup", "cutmix"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, Real) and 0 <= value < float("inf")):
-                raise ValueError(f"{name} must be a number of at least 0, not {value!r}")
-        for name in ("lr", "clip"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, Real) and 0 < value < float("inf")):
-                raise ValueError(f"{name} must be a number above 0, not {value!r}")
-        if self.lr is None or self.min_lr > self.lr:
+        if self.min_lr > self.lr:
             raise ValueError(f"min_lr is {self.min_lr} but the cosine starts at lr = {self.lr}; lower min_lr")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must be two numbers in [0, 1), not {self.betas!r}")
         if (self.mixup or self.cutmix) and self.batch % 2:
             raise ValueError(f"mixup and cutmix pair images, so batch must be even, not {self.batch}")
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision must be fp32 or bf16, not {self.precision!r}")
+
+
+LEAST = {"steps": 1, "epochs": 1, "batch": 1, "log_every": 1, "seed": 0, "workers": 0}     # of the whole numbers
+RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {      # of the others
+    **dict.fromkeys(("warmup", "label_smoothing", "ema"), ("in [0, 1)", lambda value: 0 <= value < 1)),
+    **dict.fromkeys(("lr_backbone", "weight_decay", "min_lr"), ("of at least 0", lambda value: 0 <= value < inf)),
+    **dict.fromkeys(("mixup", "cutmix"), ("of at least 0", lambda value: 0 <= value < inf)),
+    **dict.fromkeys(("lr", "clip"), ("above 0", lambda value: 0 < value < inf)),
+}
+
+
+def plain(value):
+    """A number of numpy's or torch's, a tuple or an array of them, as Python's own; anything else as it is."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return value.item()
+    if isinstance(value, (list, tuple)) or getattr(value, "ndim", None) == 1:
+        return tuple(map(plain, value))
+    return value
+
+
+def checked(name: str, value, default):
+    """The value of a field, whole numbers as int and others as float; ValueError, in one sentence, for one it cannot have."""
+    if value is None and default is None:
+        return None
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if name in LEAST and not (number and isinstance(value, Integral) and value >= LEAST[name]):
+        raise ValueError(f"{name} must be a whole number of at least {LEAST[name]}, not {value!r}")
+    if name in RANGES and not (number and RANGES[name][1](value)):
+        raise ValueError(f"{name} must be a number {RANGES[name][0]}, not {value!r}")
+    if name == "betas" and not (isinstance(value, tuple) and len(value) == 2 and all(map(decays, value))):
+        raise ValueError(f"betas must be two numbers in [0, 1), not {value!r}")
+    if name == "precision" and value not in ("fp32", "bf16"):
+        raise ValueError(f"precision must be fp32 or bf16, not {value!r}")
+    if name == "same_draw" and not isinstance(value, bool):
+        raise ValueError(f"same_draw must be True or False, not {value!r}")
+    if name in LEAST:
+        return int(value)
+    return float(value) if name in RANGES else value
+
+
+def decays(value) -> bool:
+    """Is this a number in [0, 1)?"""
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < 1

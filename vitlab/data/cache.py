@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -60,7 +61,9 @@ def write(path: Path, tensors: Tensors) -> None:
 
 
 def checksum(tensors: Tensors) -> str:
+    """Of all names and bytes, wherever the tensors are and of whatever type."""
     total = 0
     for name in sorted(tensors):
-        total = zlib.crc32(tensors[name].contiguous().numpy(), zlib.crc32(name.encode(), total))
+        bytes_ = tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        total = zlib.crc32(bytes_, zlib.crc32(name.encode(), total))
     return f"{total:08x}"

@@ -9,8 +9,10 @@ import timm
 import torch
 
 import vitlab
+from vitlab.checkpoint import commit
 
 DATA = Path(vitlab.__file__).parent.parent / "data"
+DIGITS = 12                                             # of a commit in a table
 
 
 def paper(method: str | None = None) -> pd.DataFrame:
@@ -23,11 +25,14 @@ def paper(method: str | None = None) -> pd.DataFrame:
 
 
 def facts(device: str = "cpu") -> dict[str, str]:
-    """Where and when: date (UTC), processor or GPU, torch threads, versions of Python, torch, timm and vitlab."""
+    """Where, when and with what: date (UTC), processor or GPU, torch threads, versions of Python, torch, timm and vitlab, commit.
+
+    The commit is the checkout's, with -dirty where files differ from it; "unknown" where vitlab does not run from one.
+    """
     name = torch.cuda.get_device_name() if device.startswith("cuda") else f"{processor()}, {os.cpu_count()} cores"
     return {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "hardware": name, "threads": str(torch.get_num_threads()),
             "python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__,
-            "vitlab": vitlab.__version__}
+            "vitlab": vitlab.__version__, "commit": commit(DIGITS) or "unknown"}
 
 
 def processor() -> str:

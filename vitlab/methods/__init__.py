@@ -22,7 +22,8 @@ def create(method: str, backbone: str, num_classes: int | None = None, *, classe
 
     classes: their names, in the order of the logits; or only how many there are (None: 1000), until `fit` gives them names.
     grid: patches per side of the backbone (None: its own).  knobs are the method's own constructor keywords; what was asked for
-    is kept in `.made`, so that a checkpoint can be rebuilt; with pretrained weights also how they want pictures prepared.
+    is kept in `.made`, so that a checkpoint can be rebuilt, with pretrained weights also how they want pictures prepared; and the
+    names and shapes of its tensors in `.layout`.
     Raises ValueError for an unknown method, backbone or knob, ConnectionError when pretrained weights cannot be had.
     """
     if method not in METHODS:
@@ -33,6 +34,7 @@ def create(method: str, backbone: str, num_classes: int | None = None, *, classe
     num_classes, names = counted(num_classes, classes)
     vit = backbones.create(backbone, num_classes, image_size, pretrained, drop_path, grid)
     net = METHODS[method](vit, **knobs)
+    net.layout = checkpoint.layout(net)
     net.made = {"method": method, "backbone": backbone, "num_classes": num_classes,
                 "image_size": backbones.image_size(vit), "drop_path": drop_path, "knobs": knobs}
     net.made |= {} if grid is None else {"grid": grid}

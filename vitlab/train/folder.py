@@ -4,45 +4,40 @@ last.safetensors, best.safetensors (highest val_top1), ema.safetensors: weights 
 history.csv: the table that fit returns.
 state.safetensors: weights, average, AdamW's moments by parameter name, and the progress; written last, as the seal.
 """
-import json
 from dataclasses import asdict
+from tempfile import TemporaryFile
 
 import pandas as pd
 from accelerate.utils import gather_object
 from torch import Tensor
+from torch.nn import Parameter
 
 from vitlab import checkpoint
+from vitlab.data.cache import checksum
+from vitlab.train.identity import differences
 from vitlab.train.run import Progress, Run
 
 FILES = ("state.safetensors", "last.safetensors", "best.safetensors", "ema.safetensors", "history.csv")
-FREE = ("workers", "log_every")                         # of the recipe: no weight depends on them
-LOOKED_AT = 8                                           # pictures that tell two sets of one name apart
 
 
-def begin(run: Run, resume: bool) -> None:
-    """Go on with the run that the folder holds, or (`resume=False`) remove it."""
+def begin(run: Run, resume: bool, facts: dict) -> None:
+    """Go on with the run that the folder holds, if its facts are these, or (`resume=False`) remove it."""
     try:
         run.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(f"{run.out} cannot be made a folder ({error.strerror}); choose another one for out") from error
-    run.facts = identity(run)
+    run.facts = facts
     if resume:
         restore(run)
-    elif run.accelerator.is_main_process:
+    if run.progress.step < run.total:
+        try:
+            TemporaryFile(dir=run.out).close()
+        except OSError as error:
+            raise OSError(f"nothing can be written to {run.out} ({error.strerror}); choose another folder for out") from error
+    if not resume and run.accelerator.is_main_process:
         for name in FILES:                              # the seal first
             (run.out / name).unlink(missing_ok=True)
     run.accelerator.wait_for_everyone()
-
-
-def identity(run: Run) -> dict:
-    """What makes two runs the same, as JSON gives it back."""
-    data = run.data
-    sample = [[int(data.labels[i]), round(float(data.picture(i).mean()))] for i in range(min(LOOKED_AT, len(data)))]
-    facts = {"made": run.method.made, "recipe": asdict(run.recipe), "processes": run.accelerator.num_processes,
-             "replicas": None if run.replicas is None else run.replicas.split,
-             "data": {"name": data.name, "images": len(data), "classes": list(data.classes), "pictures": sample,
-                      "augmented": getattr(data, "augment", None) is not None}}
-    return json.loads(json.dumps(facts))
 
 
 def keep(run: Run, improved: bool = False) -> None:
@@ -52,7 +47,8 @@ def keep(run: Run, improved: bool = False) -> None:
     progress.open = sums if main else {}
     if run.out is not None and main:
         metrics = progress.rows[-1] if progress.rows else {}
-        told = run.facts | {"step": progress.step, "metrics": metrics, "history": progress.rows}
+        told = {name: fact for name, fact in run.facts.items() if name != "made"}
+        told |= {"step": progress.step, "metrics": metrics, "history": progress.rows}
         checkpoint.save(run.method, run.out / "last.safetensors", **told)
         if improved:
             checkpoint.save(run.method, run.out / "best.safetensors", **told)
@@ -70,15 +66,22 @@ def restore(run: Run) -> None:
     if not path.exists():
         return
     facts, found = checkpoint.contents(path)
-    if other := differences(facts, run.facts):
+    if other := differences(facts, run.facts, getattr(run.method, "FREE_KNOBS", ())):
         raise ValueError(f"{run.out} holds another run ({other[0]}); choose another folder, or pass resume=False to "
                          "replace it")
+    kept = {name.removeprefix("method/"): tensor for name, tensor in found.items()
+            if path == last or name.startswith("method/")}
+    if run.facts["weights"] not in (facts.get("weights"), checksum(kept)):
+        raise ValueError(f"{run.out} holds a run that started from other weights than these; call torch.manual_seed before the "
+                         "net is made, as then, or go on from vitlab.load of its last.safetensors, or choose another folder, "
+                         "or pass resume=False to replace it")
+    run.facts["weights"] = facts["weights"]             # of its start, if it goes on from its own
     if path == state:
         run.progress = Progress(**facts["progress"])
         put(run, found)
     elif facts["step"] == run.total:
         run.progress = Progress(step=run.total, rows=facts["history"])
-        checkpoint.fill(run.method, found, path)
+        checkpoint.fill(run.method, kept, path)
     else:
         raise ValueError(f"{run.out} holds an unfinished run without its state.safetensors; pass resume=False to "
                          "start again")
@@ -86,28 +89,19 @@ def restore(run: Run) -> None:
         run.progress.open = {}
 
 
-def differences(there: dict, here: dict) -> list[str]:
-    """In which facts two runs differ, in words."""
-    found = []
-    for part in ("made", "recipe", "data", "processes", "replicas"):
-        then, now = there.get(part), here[part]
-        if not isinstance(now, dict):
-            then, now = {part: then}, {part: now}
-        for name in (then or {}) | now:
-            if name not in FREE and then.get(name) != now.get(name):
-                plain = not isinstance(now.get(name), (list, dict))
-                found.append(f"{name} was {then.get(name)}, is {now.get(name)}" if plain else f"other {name}")
-    return found
-
-
 def tensors(run: Run) -> dict[str, Tensor]:
     """All that a run needs to go on, by kind and name: method/…, ema/…, exp_avg/…, exp_avg_sq/…, step/…"""
-    found = {f"method/{name}": tensor for name, tensor in run.method.state_dict().items()}
+    found = {f"method/{name}": tensor for name, tensor in checkpoint.weights(run.method).items()}
     if run.ema is not None:
-        found |= {f"ema/{name}": tensor for name, tensor in run.ema.module.state_dict().items()}
-    for name, parameter in run.method.named_parameters():
+        found |= {f"ema/{name}": tensor for name, tensor in checkpoint.weights(run.ema.module).items()}
+    for name, parameter in parameters_of(run).items():
         found |= {f"{kind}/{name}": tensor for kind, tensor in run.optimizer.state.get(parameter, {}).items()}
     return found
+
+
+def parameters_of(run: Run) -> dict[str, Parameter]:
+    """The parameters by the names they have in a checkpoint."""
+    return {checkpoint.own_name(name): parameter for name, parameter in run.method.named_parameters()}
 
 
 def put(run: Run, found: dict[str, Tensor]) -> None:
@@ -119,7 +113,7 @@ def put(run: Run, found: dict[str, Tensor]) -> None:
     checkpoint.fill(run.method, kinds.pop("method"), run.out)
     if run.ema is not None:
         checkpoint.fill(run.ema.module, kinds.pop("ema"), run.out)
-    parameters = dict(run.method.named_parameters())
+    parameters = parameters_of(run)
     for kind, named in kinds.items():
         for name, tensor in named.items():
             device = "cpu" if kind == "step" else parameters[name].device      # AdamW counts on the CPU

@@ -1,11 +1,12 @@
 """The loop: what `method.losses` yields is backpropagated, the rest is the recipe's.
 
 A run that stopped anywhere goes on to the same weights as one that did not, and two processes equal one with
-twice the batch.
+twice the batch, up to what is drawn or counted within a process (see `Recipe.same_draw`).
 """
 import math
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,9 @@ from time import perf_counter
 
 import pandas as pd
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
 from accelerate.utils import gather_object
+from accelerate.utils import reduce as over_processes
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -22,6 +24,9 @@ from tqdm.auto import tqdm
 from vitlab.recipe import Recipe
 from vitlab.train import folder
 from vitlab.train.batches import DRAWS, Shares, own_randomness, seed_all
+from vitlab.train.door import check_net
+from vitlab.train.identity import identity
+from vitlab.train.processes import processes, visiting
 from vitlab.train.replicas import Replicas, reduce, statistics
 from vitlab.train.run import Run, check, meet, mixer, prepare, trained
 
@@ -31,34 +36,39 @@ ROWS = 50                                               # of a history, unless t
 def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Module | None = None,
         out: str | Path | None = None, resume: bool = True,
         replicas: Sequence[Sequence[int]] | None = None) -> pd.DataFrame:
-    """Train a method in place, on the device that accelerate finds; it comes back in evaluation mode.
+    """Train a method in place, on the device that accelerate finds; it comes back to its own, in evaluation mode.
 
     train, val: ImageSets, whose classes meet the method's by name (see `ImageSet.for_net`); a method without names gets the
     training set's. Returns a row per log interval: step, epoch, lr, seconds, images_per_s, loss and its terms;
     where an epoch ends also val_top1 (percent, dense point) and, with `recipe.ema`, val_top1_ema. The method keeps
     the raw weights, which `best` goes by; the averaged ones are out/ema.safetensors.
-    out: a folder written at every epoch (see vitlab.train.folder). With `resume` the run in it goes on where it
-    stopped, and a finished one is only read. Ctrl-C ends the step, keeps it, and returns the history so far; what
-    happened is in `.attrs["note"]`. The same call in several processes (torchrun, accelerate's notebook_launcher)
-    shares the images of every step among them or, with `replicas`, its token lengths (see vitlab.train.replicas):
-    ((14,), (10, 7)) is two processes for a ReViT. Raises ValueError for data, recipe or folder that do not go together,
-    FloatingPointError for a loss that is not finite, OSError where the folder cannot be written.
+    teacher: for a method that `uses_teacher`.
+    out: a folder written at every epoch (see vitlab.train.folder). With `resume` the same run (see vitlab.train.identity)
+    goes on where it stopped, and a finished one is only read, with a warning that says so. Ctrl-C ends the step, keeps it,
+    and returns the history so far; what happened is in `.attrs["note"]`. The same call in several processes (torchrun,
+    accelerate's notebook_launcher) shares the images of every step among them or, with `replicas`, its token lengths (see
+    vitlab.train.replicas): ((14,), (10, 7)) is two processes for a ReViT. Raises ValueError for a net, data, recipe, folder
+    or processes that do not go together, FloatingPointError for a loss that is not finite, OSError where the folder cannot
+    be written.
     """
-    accelerator = Accelerator(mixed_precision="no")     # bf16 is set in `passes`: accelerate fixes its own for good
+    method = getattr(method, "_orig_mod", method)       # what torch.compile wraps is trained: `losses` is not compiled
+    accelerator = processes()                           # bf16 is set in `passes`
+    check_net(method, recipe, teacher, accelerator.num_processes if replicas is None else 1)
     spread = None if replicas is None else Replicas(replicas, method, accelerator)
     made, train, val = meet(method, train, val)
     check(train, recipe, accelerator.num_processes if spread is None else 1)
-    method.made = made
-    with own_randomness(accelerator.device), ctrl_c(accelerator.num_processes) as asked:
+    method.made, device = made, accelerator.device
+    with visiting(device, method, teacher), own_randomness(device), ctrl_c(accelerator.num_processes) as asked:
         run = prepare(accelerator, method, train, recipe, out, spread)
         if run.out is not None:
-            folder.begin(run, resume)
+            folder.begin(run, resume, identity(run, val, teacher))
         start = run.progress.step
         if start < run.total:
             advance(run, val, teacher, asked)
-    method.eval()
     frame = folder.history(run)
     frame.attrs["note"] = note(run, start)
+    if start == run.total and accelerator.is_main_process:
+        warnings.warn(frame.attrs["note"], stacklevel=2)
     return frame
 
 
@@ -71,7 +81,7 @@ def advance(run: Run, val, teacher: nn.Module | None, asked: list) -> None:
     for parameter in trained(run.method):
         parameter.grad = torch.zeros_like(parameter)    # zero, not None, where a drawn sub-net has no part
     if teacher is not None:
-        teacher.to(device).eval()
+        teacher.eval()
     run.method.train()
     with bar(run) as shown:
         clock = perf_counter()
@@ -109,14 +119,14 @@ def update(run: Run, mix: Callable, images: Tensor, labels: Tensor, teacher: nn.
         seed_all(recipe.seed, DRAWS, progress.step, accelerator.process_index)     # no two lengths drop the same paths
         own = run.replicas.step(method, images, labels)
     for part in passes(method.losses(images, labels, teacher, **own), accelerator.device, recipe.precision):
-        accelerator.backward(sum(part.values()))        # gradients accumulate; only one graph is alive
+        sum(part.values()).backward()                   # gradients accumulate; only one graph is alive
         terms += part.items()
     names, values = [name for name, _ in terms], torch.stack([term.detach().float() for _, term in terms]).tolist()
     together = average if run.replicas is None else run.replicas.total
     loss, stop = together(accelerator, method, [math.fsum(values), float(bool(asked))])
-    norm = accelerator.clip_grad_norm_(trained(method), recipe.clip or math.inf)
-    if not math.isfinite(loss + norm.item()):           # the same in every process
-        raise FloatingPointError(broken(run, names, values))
+    norm = nn.utils.clip_grad_norm_(trained(method), recipe.clip or math.inf).item()
+    if not (math.isfinite(loss) and math.isfinite(norm)):       # the same in every process
+        raise FloatingPointError(broken(run, names, values, norm))
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=False)
     progress.step += 1
@@ -138,12 +148,12 @@ def passes(parts: Iterator[dict[str, Tensor]], device: torch.device, precision: 
         yield part
 
 
-def average(accelerator: Accelerator, method: nn.Module, numbers: list[float]) -> list[float]:
+def average(accelerator: PartialState, method: nn.Module, numbers: list[float]) -> list[float]:
     """Mean over processes, in one message, of gradients and running statistics (in place) and of some numbers."""
     if accelerator.num_processes == 1:
         return numbers
     told = torch.tensor(numbers, device=accelerator.device)
-    reduce([p.grad for p in trained(method)] + statistics(method) + [told], accelerator, "mean")
+    reduce([p.grad for p in trained(method)] + statistics(method) + [told], "mean")
     return told.tolist()
 
 
@@ -172,7 +182,7 @@ def top1(run: Run, method: nn.Module, data) -> float:
         with torch.autocast(device.type, torch.bfloat16, enabled=run.recipe.precision == "bf16"):
             right += (method(images.to(device)).argmax(1) == labels.to(device)).sum()
     method.train(training)
-    return 100 * accelerator.reduce(right, "sum").item() / len(data)
+    return 100 * over_processes(right, "sum").item() / len(data)
 
 
 @contextmanager
@@ -216,7 +226,7 @@ def note(run: Run, start: int) -> str:
     """What a call of fit did, in one sentence."""
     step = run.progress.step
     if start == run.total:
-        return f"finished before: weights and history come from {run.out}"
+        return f"finished before, so nothing was trained: weights and history come from {run.out}"
     began = f"went on from step {start}, " if start else ""
     where = "in memory only, as no folder was given" if run.out is None else f"kept in {run.out}"
     if step == run.total:
@@ -225,12 +235,13 @@ def note(run: Run, start: int) -> str:
     return f"{began}stopped by Ctrl-C after step {step} of {run.total}, {where}{again}"
 
 
-def broken(run: Run, names: list[str], values: list[float]) -> str:
-    """The sentence for a step whose loss or gradient is not finite, in whichever process."""
+def broken(run: Run, names: list[str], values: list[float], norm: float) -> str:
+    """The sentence for a step whose loss or gradient (of this norm) is not finite, in whichever process."""
     here = [f"loss {name} became {value}" for name, value in zip(names, values, strict=True)
             if not math.isfinite(value)]
-    bad = (gather_object(here) or ["the gradient became infinite or NaN"])[0]
+    bad = (gather_object(here) or [f"the norm of the gradient became {norm}"])[0]
     per_epoch = run.batches.per_epoch
     kept = [row["step"] for row in run.progress.rows if row["step"] % per_epoch == 0]
     where = f"; the checkpoint of step {kept[-1]} in {run.out} is kept" if run.out is not None and kept else ""
-    return f"{bad} at step {run.progress.step + 1}: lower lr, set clip, or use precision=\"fp32\"{where}"
+    change = ", set clip, or use precision=\"fp32\"" if run.recipe.precision == "bf16" else " or set clip"
+    return f"{bad} at step {run.progress.step + 1}: lower lr{change}{where}"

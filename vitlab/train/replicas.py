@@ -10,8 +10,9 @@ from functools import partial
 
 import pandas as pd
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
 from accelerate.utils import broadcast, gather_object
+from accelerate.utils import reduce as over_processes
 from torch import Tensor, nn
 
 Lesson = dict[str, Tensor]
@@ -24,7 +25,7 @@ class Replicas:
     each of the method's lengths once, or for another number of processes.
     """
 
-    def __init__(self, split: Sequence[Sequence[int]], method: nn.Module, accelerator: Accelerator):
+    def __init__(self, split: Sequence[Sequence[int]], method: nn.Module, accelerator: PartialState):
         self.split = tuple(tuple(sorted(group, reverse=True)) for group in split)
         lengths = getattr(method, "lengths", None)
         if lengths is None or not hasattr(method, "distillation"):
@@ -58,12 +59,12 @@ class Replicas:
                       for name, (shape, dtype) in told[0][1].items()}
         return {name: broadcast(tensor.contiguous()) for name, tensor in lesson.items()}
 
-    def total(self, accelerator: Accelerator, method: nn.Module, numbers: list[float]) -> list[float]:
+    def total(self, accelerator: PartialState, method: nn.Module, numbers: list[float]) -> list[float]:
         """Sum over processes of gradients, of what running statistics moved by (in place), and of some numbers."""
         buffers, told = statistics(method), torch.tensor(numbers, device=accelerator.device)
         for buffer, before in zip(buffers, self.before, strict=True):
             buffer.sub_(before)
-        reduce([p.grad for p in method.parameters() if p.requires_grad] + buffers + [told], accelerator, "sum")
+        reduce([p.grad for p in method.parameters() if p.requires_grad] + buffers + [told], "sum")
         for buffer, before in zip(buffers, self.before, strict=True):
             buffer.add_(before)
         return told.tolist()
@@ -74,9 +75,9 @@ def statistics(method: nn.Module) -> list[Tensor]:
     return [buffer for buffer in method.buffers() if buffer.is_floating_point()]
 
 
-def reduce(tensors: list[Tensor], accelerator: Accelerator, how: str) -> None:
+def reduce(tensors: list[Tensor], how: str) -> None:
     """The "mean" or "sum" of each tensor over all processes, in place, in one message."""
-    whole = accelerator.reduce(torch.cat([tensor.flatten() for tensor in tensors]), how)
+    whole = over_processes(torch.cat([tensor.flatten() for tensor in tensors]), how)
     for tensor, value in zip(tensors, whole.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(value.view_as(tensor))
 

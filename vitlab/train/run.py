@@ -3,7 +3,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from accelerate import Accelerator
+from accelerate import PartialState
 from accelerate.utils import broadcast
 from timm.data.mixup import Mixup, mixup_target
 from timm.optim import create_optimizer_v2, param_groups_weight_decay
@@ -37,7 +37,7 @@ class Progress:
 class Run:
     """One training run, as one process sees it."""
 
-    accelerator: Accelerator
+    accelerator: PartialState
     method: nn.Module
     data: object                                        # the training ImageSet
     recipe: Recipe
@@ -52,10 +52,9 @@ class Run:
     progress: Progress = field(default_factory=Progress)
 
 
-def prepare(accelerator: Accelerator, method: nn.Module, data, recipe: Recipe, out: str | Path | None,
+def prepare(accelerator: PartialState, method: nn.Module, data, recipe: Recipe, out: str | Path | None,
             replicas: Replicas | None = None) -> Run:
-    """The method on its device, alike in every process, with all that trains it."""
-    method.to(accelerator.device)
+    """The method, which is on its device, alike in every process, with all that trains it."""
     if accelerator.num_processes > 1:
         for tensor in method.state_dict().values():
             tensor.copy_(broadcast(tensor))

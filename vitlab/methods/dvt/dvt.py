@@ -85,6 +85,7 @@ class DVT(nn.Module):
     """
 
     Point = Point
+    FREE_KNOBS = ("thresholds",)                          # no weight depends on them
     adaptive = "exit"
 
     def __init__(self, vit: VisionTransformer, grids: tuple[int, ...] | None = None, features: bool = True,

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from timm.models.efficientnet import _gen_efficientnet
 from torch import Tensor, nn
 
+from vitlab import checkpoint
 from vitlab.backbones import check_images
 from vitlab.measure import gmacs
 from vitlab.recipe import Recipe
@@ -50,6 +51,7 @@ class TLA(nn.Module):
             raise ValueError(f"an assigner looks at 16 to {image_size} pixels per side, not {found.pixels}")
         self.net, self.architecture, self.image_size = build(found, lengths), found, image_size
         self.register_buffer("balance", torch.ones(lengths), persistent=False)
+        self.layout = checkpoint.layout(self)
         self.made = {"method": "tla", "backbone": found.net, "num_classes": lengths, "image_size": image_size,
                      "drop_path": 0.0, "knobs": {"architecture": found}}
 
