@@ -335,8 +335,6 @@ def test_a_cascade_is_explained_by_the_stage_that_answered(small_supervit):
     assert attribution.patches(cascade, image, first).shape == (8, 8)
     torch.testing.assert_close(attribution.patches(cascade, image, last, 3),
                                attribution.patches(small_supervit, image, Point(14, 0.7), 3))
-    with pytest.raises(ValueError, match="several stages"):
-        attribution.integrated(cascade, image, last)
 
 
 def test_a_cascade_of_several_nets_is_explained_by_the_net_that_answered():

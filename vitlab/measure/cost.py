@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from vitlab.evaluation import beside, in_evaluation
 from vitlab.trace import Trace
 
 
+@in_evaluation
 @torch.no_grad()
 def gmacs(method: nn.Module, images: Tensor, point: Any = None) -> np.ndarray:
     """Multiply-adds / 1e9 of each image [B, 3, S, S], by torch's counter: float array [B].
@@ -26,13 +28,9 @@ def gmacs(method: nn.Module, images: Tensor, point: Any = None) -> np.ndarray:
     Images go one at a time, so padding is never counted; a method whose cost does not depend on the image is counted once,
     and one whose cost depends on the exit alone once per exit.
     """
-    was_training = method.training
-    method.eval()
-    try:
-        kinds = kinds_of(method, images, point)
-        counts = {kind: count(method, images[[kinds.index(kind)]], point) for kind in set(kinds)}
-    finally:
-        method.train(was_training)
+    images = beside(method, images)
+    kinds = kinds_of(method, images, point)
+    counts = {kind: count(method, images[[kinds.index(kind)]], point) for kind in set(kinds)}
     return np.array([counts[kind] for kind in kinds]) / 1e9
 
 
@@ -79,6 +77,7 @@ def check_counter() -> None:
                                    "costs would be wrong, so install another version of torch")
 
 
+@in_evaluation
 @torch.no_grad()
 def audit(method: nn.Module, image: Tensor, point: Any = None) -> dict[str, float]:
     """The same count by fvcore, which the papers used, for one image [1, 3, S, S]: 1e9 multiply-adds by kind of operation.
@@ -91,7 +90,7 @@ def audit(method: nn.Module, image: Tensor, point: Any = None) -> dict[str, floa
         warnings.simplefilter("ignore")                                   # torch.jit, which fvcore needs, warns on import and use
         from fvcore.nn import FlopCountAnalysis
 
-        analysis = FlopCountAnalysis(_At(method, point).eval(), image)
+        analysis = FlopCountAnalysis(_At(method, point).eval(), beside(method, image))
         analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         kinds = {name: n / 1e9 for name, n in analysis.by_operator().items()}
