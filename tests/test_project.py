@@ -11,15 +11,16 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods knows a method by name
     "block": set(), "tokens": set(), "losses": set(), "recipe": set(), "data": set(), "checkpoint": set(), "backbones": set(),
+    "evaluation": set(),
     "trace": {"block", "tokens"},
     "cascade": {"trace"},
     "method": {"backbones", "block", "losses", "trace"},
-    "train": {"recipe", "checkpoint", "data"},
-    "measure": {"trace", "cascade", "checkpoint", "data"},
+    "train": {"recipe", "checkpoint", "data", "evaluation"},
+    "measure": {"trace", "cascade", "checkpoint", "data", "evaluation"},
     "methods": {"backbones", "block", "tokens", "losses", "recipe", "trace", "method", "checkpoint", "cascade", "data", "measure",
-                "train"},
-    "attribution": {"trace"},
-    "plots": {"trace"},
+                "evaluation", "train"},
+    "attribution": {"trace", "evaluation"},
+    "plots": {"trace", "data"},
     "widgets": {"plots", "measure", "attribution", "trace", "data", "backbones"},
 }
 HEAVY = {"plotly", "ipywidgets", "captum", "fvcore", "datasets", "kaleido", "anywidget", "matplotlib"}

@@ -1,67 +1,97 @@
 """Attribution: which patches speak for a class, by captum, at any operating point of any method.
 
 Relevance is taken where the tokens enter the first block, after positions are added, so it exists on the patch grid of every
-sequence length, and a patch that is dropped later still counts for what it said before it went. On a net with random weights
-the maps are noise.
+sequence length, and a patch that is dropped later still counts for what it said before it went. Of a method that exits, the
+exit that answered is explained, with the exits switched off: whatever is looked at on the way goes where the picture went.
+On a net with random weights the maps are noise.
 """
+import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from vitlab.evaluation import beside, in_evaluation
 from vitlab.trace import Trace
 
 
 def patches(method: nn.Module, image: Tensor, point: Any = None, target: int | None = None) -> Tensor:
     """Gradient x activation of every patch for class `target` (None: the predicted one): float [h, w], positive speaks for it.
 
-    image [3, S, S] (or [1, 3, S, S]), normalised. One forward and one backward pass; the method's own gradients stay untouched.
+    image [3, S, S] (or [1, 3, S, S]), normalised. One forward and one backward pass; the method's own gradients stay
+    untouched. Of a cascade of several nets, the patches of the one that answered.
     """
     from captum.attr import LayerGradientXActivation
 
-    return explain(method, image, point, target, LayerGradientXActivation)
+    def last_only(path: Callable[[Tensor], Tensor], doors: list[nn.Module], image: Tensor, target: int) -> list[Tensor]:
+        return [LayerGradientXActivation(path, doors[-1]).attribute(image, target)]
+
+    return explain(method, image, point, target, last_only)
 
 
 def integrated(method: nn.Module, image: Tensor, point: Any = None, target: int | None = None, *, steps: int = 32) -> Tensor:
     """Integrated gradients from the mean-colour picture: float [h, w], slow (`steps` passes) and complete.
 
-    Complete means that the patches sum to logit(image) - logit(mean colour). That is exact where no token is dropped; dropping
-    makes the logit jump along the way, and the jumps are not counted. Not for an image that goes through several stages of a
-    cascade: each has tokens of its own.
+    Complete means that the patches sum to logit(image) - logit(mean colour), both by the path that the image took: its exit,
+    its length. That is exact where no token is dropped; dropping makes the logit jump along the way, and the jumps are not
+    counted. What patches of a coarser net before the one that answered said is shared out over the same area.
     """
     from captum.attr import LayerIntegratedGradients
 
-    return explain(method, image, point, target, LayerIntegratedGradients, baselines=0.0, n_steps=steps, internal_batch_size=8)
+    def all_doors(path: Callable[[Tensor], Tensor], doors: list[nn.Module], image: Tensor, target: int) -> list[Tensor]:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Multiple layers")       # one could feed another; here all see the picture
+            return LayerIntegratedGradients(path, doors).attribute(image, 0.0, target, n_steps=steps, internal_batch_size=8)
+
+    return explain(method, image, point, target, all_doors)
 
 
-def explain(method: nn.Module, image: Tensor, point: Any, target: int | None, how: type, **settings) -> Tensor:
-    """Run one of captum's layer methods on the embedded tokens; sum over channels and lay the patches out on their grid."""
-    image = image if image.dim() == 4 else image[None]
+@in_evaluation
+def explain(method: nn.Module, image: Tensor, point: Any, target: int | None, how: Callable[..., list[Tensor]]) -> Tensor:
+    """Run how(path, doors, image [1, 3, S, S], target), which gives relevance [1, P + N, D] at the last doors; sum to [h, w]."""
+    image = beside(method, image if image.dim() == 4 else image[None])
     if image.dim() != 4 or len(image) != 1:
         raise ValueError(f"attribution explains one image [3, S, S] at a time, not {tuple(image.shape)}")
-    training = method.training
-    method.eval()
+    with torch.no_grad():
+        trace = Trace()
+        logits = method(image, point, trace)
+    if target is None:
+        target = int(logits.argmax())
+    if not 0 <= target < logits.shape[1]:
+        raise ValueError(f"the net has classes 0 to {logits.shape[1] - 1}, not {target}")
+    last = trace.layers[-1]
+    path = partial(method, point=point) if trace.exit is None else method.through(last.stages)
+    with torch.enable_grad():
+        tokens = how(path, entrances(method, path, image), image, target)
+    grids = list({part.stages: part.grid for part in trace.layers if part.stages[:-1] == last.stages[:-1]}.values())
+    maps = [said.detach().sum(-1)[0, -h * w:].reshape(h, w) for said, (h, w) in zip(tokens, grids[-len(tokens):], strict=True)]
+    return sum(shared_out(part, last.grid) for part in maps)
+
+
+@torch.no_grad()
+def entrances(method: nn.Module, path: Callable[[Tensor], Tensor], image: Tensor) -> list[nn.Module]:
+    """Where tokens enter the nets that this path runs through, in order; what else a method holds is not on it."""
+    seen: list[nn.Module] = []
+    doors = [net.pos_drop for net in method.modules() if isinstance(net, VisionTransformer)]
+    hooks = [door.register_forward_hook(lambda door, _, __: seen.append(door)) for door in doors]
     try:
-        with torch.no_grad():
-            trace = Trace()
-            logits = method(image, point, trace)
-        if trace.layers[-1].stage and "n_steps" in settings:
-            raise ValueError("this image goes through several stages; explain the method of one of them instead")
-        if target is None:
-            target = int(logits.argmax())
-        if not 0 <= target < logits.shape[1]:
-            raise ValueError(f"the net has classes 0 to {logits.shape[1] - 1}, not {target}")
-        with torch.enable_grad():
-            tokens = how(method, answering(method, trace).pos_drop).attribute(
-                image, target=target, additional_forward_args=(point,), **settings)              # [1, P + N, D]
+        path(image)
     finally:
-        method.train(training)
-    grid = next(part.grid for part in trace.layers if part.stage == trace.layers[-1].stage)      # of the stage that answered
-    return tokens.detach().sum(-1)[0, -grid[0] * grid[1]:].reshape(grid)
+        for hook in hooks:
+            hook.remove()
+    return seen
 
 
-def answering(method: nn.Module, trace: Trace) -> VisionTransformer:
-    """The net that gave the answer: a method with several holds one per stage, in order."""
-    nets = [part for part in method.modules() if isinstance(part, VisionTransformer)]
-    return nets[trace.layers[-1].stage] if len(nets) > 1 else nets[0]
+def shared_out(relevance: Tensor, grid: tuple[int, int]) -> Tensor:
+    """A map [n, m] on another grid [h, w]: every patch is shared out over those it overlaps, by area, so that the sum stays."""
+    rows, columns = (overlap(old, new).to(relevance) for old, new in zip(relevance.shape, grid, strict=True))
+    return rows @ relevance @ columns.mT
+
+
+def overlap(old: int, new: int) -> Tensor:
+    """The share of each of `old` even parts of a line that lies in each of `new` ones: [new, old], each column sums to 1."""
+    here, there = torch.arange(new)[:, None] * old, torch.arange(old) * new        # where parts start, in 1 / (old * new)
+    return (torch.minimum(here + old, there + new) - torch.maximum(here, there)).clamp(min=0) / new

@@ -2,7 +2,7 @@
 
 A method is an nn.Module that inherits nothing of ours. Training, measuring, plots and widgets use only these members.
 """
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,6 +33,9 @@ class Method(Protocol):
 
     def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
         """The weighted loss terms pass by pass; each dict is backpropagated as soon as it is yielded."""
+
+    def through(self, stages: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        """Of a method that writes `trace.exit`: images -> logits as if all went where one image did (`LayerTrace.stages`)."""
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,31 @@ class LayerTrace:
     fed: Tensor                 # [B, h*w] bool: patches that reached the MLP
     cls: Tensor                 # [B, h*w] attention of the class token, mean over heads, 0 where absent
     extra: int                  # prefix (and package) tokens beside the patches
+    inner: tuple[int, ...] = () # stages within that stage, where it is a cascade itself
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Which net, from the outermost cascade inwards: the first number is the one that `Trace.exit` counts."""
+        return self.stage, *self.inner
+
+    @property
+    def name(self) -> str:
+        """The stage as people count, from 1: "2", or "2.1" for the first stage within the second."""
+        return ".".join(str(number + 1) for number in self.stages)
+
+    @property
+    def place(self) -> dict[str, int | str]:
+        """The columns of a frame that tell blocks apart: stage, from 0, inner ("0", "1.0") where there is one, layer, from 1."""
+        inner = {"inner": ".".join(map(str, self.inner))} if self.inner else {}
+        return {"stage": self.stage, **inner, "layer": self.layer + 1}
 
 
 @dataclass
 class Trace:
-    """The record of one forward call: `layers` in order of execution, `exit` [B] = the stage that answered, or None."""
+    """The record of one forward call: `layers` in order of execution, `exit` [B] = the stage that answered, or None.
+
+    It holds one call: a second one raises ValueError, since nothing would tell whose layer is whose.
+    """
 
     layers: list[LayerTrace] = field(default_factory=list)
     exit: Tensor | None = None
@@ -35,7 +55,8 @@ class Trace:
         ids [B, n]: patch numbers of the tokens in attention; fed [B, m]: of those that reach the MLP (default: the same);
         q, k [B, H, extra + n, d]: this block's queries and keys; mask [B, H, T, T]: what it adds to its logits.
         """
-        weight = cls_attention(q, k, None if mask is None else mask[:, :, :1]).mean(1)[:, extra:].detach()
+        self.follow((0,), layer)
+        weight = cls_attention(q, k, None if mask is None else mask[:, :, :1]).mean(1)[:, extra:].float().detach()
         empty = torch.zeros(len(ids), grid[0] * grid[1], device=ids.device)
         attended = put(empty, ids, torch.ones_like(weight)).bool()
         reached = attended if fed is None else put(empty, fed, torch.ones_like(fed, dtype=empty.dtype)).bool()
@@ -44,9 +65,22 @@ class Trace:
     def join(self, record: "Trace", stage: int, rows: Tensor, batch: int) -> None:
         """Append the layers of one stage of a cascade, which saw only the images `rows` [b] of a batch of `batch`.
 
-        The other images stay empty there: no patch attended, none fed.
+        The other images stay empty there: no patch attended, none fed. A stage that is a cascade itself keeps its own
+        numbers in `inner`.
         """
         for part in record.layers:
+            inner = () if record.exit is None else part.stages
+            self.follow((stage, *inner), part.layer)
             spread = (torch.zeros(batch, *t.shape[1:], dtype=t.dtype, device=t.device).index_copy(0, rows, t)
                       for t in (part.attended, part.fed, part.cls))
-            self.layers.append(LayerTrace(stage, part.layer, part.grid, *spread, part.extra))
+            self.layers.append(LayerTrace(stage, part.layer, part.grid, *spread, part.extra, inner))
+
+    def follow(self, stages: tuple[int, ...], layer: int) -> None:
+        """Raise ValueError unless this block comes after those recorded: stages and blocks of one call only ever rise."""
+        if self.exit is not None or self.layers and (stages, layer) <= (self.layers[-1].stages, self.layers[-1].layer):
+            self.begin()
+
+    def begin(self) -> None:
+        """Raise ValueError unless this trace is empty: cascades ask before they compute anything."""
+        if self.layers or self.exit is not None:
+            raise ValueError("this trace holds another call already; give every call a Trace() of its own")

@@ -143,7 +143,7 @@ def check_exits(exits: Exits) -> None:
     if cost.shape != score.shape[:1]:
         raise ValueError(f"cost has shape {cost.shape}; give one cumulative cost for each of the {len(score)} exits")
     if not np.isfinite(score).all():
-        raise ValueError(f"{(~np.isfinite(score)).sum()} scores are not finite; check the logits of the net for NaN")
+        raise ValueError(f"{(~np.isfinite(score)).sum()} scores are not finite; check the logits of the net for NaN or overflow")
     if score.min() < 0 or score.max() > 1:
         raise ValueError(f"scores run from {score.min():g} to {score.max():g}; scale them to [0, 1], as a softmax does")
     if not np.isfinite(cost).all() or cost[0] <= 0 or (np.diff(cost) <= 0).any():
@@ -155,10 +155,10 @@ def affordable(exits: Exits, budget: float) -> float:
     """The budget, at most the last exit's cost; a ValueError where no thresholds meet it."""
     cheapest, dearest = float(exits.cost[0]), float(exits.cost[-1])
     if not budget >= cheapest:
-        raise ValueError(f"a budget of {budget:g} G multiply-adds cannot be met; "
+        raise ValueError(f"a budget of {budget:g} GFLOPs cannot be met; "
                          f"the cheapest possible cost is {cheapest:g}")
     if budget > dearest:
-        warnings.warn(f"a budget of {budget:g} G multiply-adds is more than the last exit costs; "
+        warnings.warn(f"a budget of {budget:g} GFLOPs is more than the last exit costs; "
                       f"{dearest:g} is used instead", stacklevel=4)
     return min(float(budget), dearest)
 

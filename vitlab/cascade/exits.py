@@ -5,6 +5,7 @@ next; `carry[rows]` follows the images that stay. Every cascade of vitlab runs t
 """
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import log
 from typing import Any
 
@@ -65,6 +66,8 @@ def run(stages: Sequence[Stage], images: Tensor, thresholds: Sequence[float], tr
     """Logits [B, K]; rows that are sure leave the batch. `trace.exit` [B] is the stage that answered, counted from 0."""
     rows, here, carry = torch.arange(len(images), device=images.device), images, None
     logits, exits = None, torch.zeros_like(rows)
+    if trace is not None:
+        trace.begin()
     for number, stage in enumerate(stages):
         record = None if trace is None else Trace()
         answer, carry = stage(here, carry, record)
@@ -84,6 +87,11 @@ def run(stages: Sequence[Stage], images: Tensor, thresholds: Sequence[float], tr
     if trace is not None:
         trace.exit = exits
     return logits
+
+
+def straight(stages: Sequence[Stage], number: int, images: Tensor) -> Tensor:
+    """The logits [B, K] of one exit, counted from 0: every image goes through the stages up to it, and none further."""
+    return next(islice(run_all(stages, images), number, None))
 
 
 def run_all(stages: Sequence[Stage], images: Tensor) -> Iterator[Tensor]:

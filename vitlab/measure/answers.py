@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.data.imageset import image_set
+from vitlab.evaluation import beside, in_evaluation
 from vitlab.measure.cost import count, gmacs
 from vitlab.measure.speed import race
 from vitlab.trace import Trace
 
 
+@in_evaluation
 @torch.inference_mode()
 def answers(method: nn.Module, data, point: Any = None, *, batch: int = 50) -> pd.DataFrame:
     """A row per image of an image set: image, label, prediction, confidence, correct, exit, tokens, gmacs.
@@ -23,16 +25,14 @@ def answers(method: nn.Module, data, point: Any = None, *, batch: int = 50) -> p
     Raises ValueError for pictures of another size, classes that the net does not know, or logits that are not finite.
     """
     data = image_set(data).for_net(method)
-    method.eval()
-    device = next(method.parameters()).device
     rows, by_exit = [], {}
     for start in range(0, len(data), batch):
         index = list(range(start, min(start + batch, len(data))))
-        images, labels = data.images(index).to(device), data.labels[index].to(device)
+        images = beside(method, data.images(index))
+        labels = data.labels[index].to(images.device)
         trace = Trace()
         logits = method(images, point, trace)
-        if not logits.isfinite().all():
-            raise ValueError(f"logits of images {index[0]} to {index[-1]} are not finite; check the weights and the pixels")
+        check_logits(logits, index)
         confidence, prediction = logits.float().softmax(-1).max(-1)
         fed = torch.stack([layer.fed.sum(1) for layer in trace.layers])    # [layers, B]
         last = len(fed) - 1 - (fed.flip(0) > 0).int().argmax(0)            # the last block an image reached
@@ -56,6 +56,15 @@ def costs(method: nn.Module, images: Tensor, point: Any, trace: Trace, by_exit: 
     return np.array([by_exit[exit] for exit in left])
 
 
+def check_logits(logits: Tensor, index: Sequence[int]) -> None:
+    """One sentence where the logits [B, K] of these images hold a number that is none."""
+    if logits.isfinite().all():
+        return
+    way = (f"{logits.dtype} holds none above 65504, so they may have overflowed; use float() or bfloat16()"
+           if logits.dtype == torch.float16 else "check the weights and the pixels")
+    raise ValueError(f"logits of images {index[0]} to {index[-1]} are not finite; {way}")
+
+
 def sweep(method: nn.Module, data, points: Sequence[Any] | None = None, *, batch: int = 32, precision: str = "fp32",
           rounds: int = 5, baseline: nn.Module | None = None) -> pd.DataFrame:
     """A row per operating point: method, backbone, point, its knobs, top1 (%), gmacs, images_per_s, speed_up, gmacs_ratio, ...
@@ -73,7 +82,7 @@ def sweep(method: nn.Module, data, points: Sequence[Any] | None = None, *, batch
     entries = {"yardstick": yard, **{n: (method, p) for n, p in zip(names, points)}}
     speed = race(entries, images, precision=precision, rounds=rounds)
     speed = speed.set_index("name").loc[names]
-    dense = gmacs(yard[0], images.to(next(yard[0].parameters()).device), yard[1]).mean()
+    dense = gmacs(yard[0], images, yard[1]).mean()
     made = getattr(method, "made", {})
     return pd.DataFrame([{
         "method": made.get("method", type(method).__name__.lower()), "backbone": made.get("backbone", ""), "point": str(point),
@@ -84,9 +93,12 @@ def sweep(method: nn.Module, data, points: Sequence[Any] | None = None, *, batch
 
 
 def layers(trace: Trace) -> pd.DataFrame:
-    """A row per image, stage and block: image, stage, layer (1-based, as papers count), attended and fed (patches)."""
+    """A row per image, stage and block: image, stage, layer (1-based, as papers count), attended and fed (patches).
+
+    `inner` stands beside stage where a stage is a cascade itself.
+    """
     return pd.DataFrame([
-        {"image": image, "stage": part.stage, "layer": part.layer + 1, "attended": a, "fed": f}
+        {"image": image, **part.place, "attended": a, "fed": f}
         for part in trace.layers
         for image, (a, f) in enumerate(zip(part.attended.sum(1).tolist(), part.fed.sum(1).tolist()))
     ])

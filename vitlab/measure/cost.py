@@ -5,20 +5,27 @@ attention. LayerNorm, softmax, GELU and additions are not counted.
 """
 import math
 import warnings
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from threading import RLock
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.backends import mha
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from vitlab.evaluation import beside, in_evaluation
 from vitlab.trace import Trace
 
+ONE_AT_A_TIME = RLock()
 
+
+@in_evaluation
 @torch.no_grad()
 def gmacs(method: nn.Module, images: Tensor, point: Any = None) -> np.ndarray:
     """Multiply-adds / 1e9 of each image [B, 3, S, S], by torch's counter: float array [B].
@@ -26,13 +33,9 @@ def gmacs(method: nn.Module, images: Tensor, point: Any = None) -> np.ndarray:
     Images go one at a time, so padding is never counted; a method whose cost does not depend on the image is counted once,
     and one whose cost depends on the exit alone once per exit.
     """
-    was_training = method.training
-    method.eval()
-    try:
-        kinds = kinds_of(method, images, point)
-        counts = {kind: count(method, images[[kinds.index(kind)]], point) for kind in set(kinds)}
-    finally:
-        method.train(was_training)
+    images = beside(method, images)
+    kinds = kinds_of(method, images, point)
+    counts = {kind: count(method, images[[kinds.index(kind)]], point) for kind in set(kinds)}
     return np.array([counts[kind] for kind in kinds]) / 1e9
 
 
@@ -53,32 +56,53 @@ def count(method: nn.Module, image: Tensor, point: Any) -> float:
     Attention runs as the matrix products it is made of: which fused kernels its counter knows differs between versions of
     torch and between devices. RuntimeError where a product whose cost is known is counted wrong all the same.
     """
-    check_counter()
+    check_counter(image.device.type)
     return counted(lambda: method(image, point))
 
 
 def counted(run: Callable[[], Any]) -> float:
     """Multiply-adds of whatever runs."""
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with in_parts(), FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops() / 2
 
 
+@contextmanager
+def in_parts() -> Iterator[None]:
+    """Attention runs as its matrix products, torch's own module for it too.
+
+    One at a time: which kernels may run is a setting of the whole process, and two threads that restore it in the wrong order
+    would leave it changed for good.
+    """
+    with ONE_AT_A_TIME, sdpa_kernel(SDPBackend.MATH):
+        fast = mha.get_fastpath_enabled()
+        mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            mha.set_fastpath_enabled(fast)
+
+
 @cache
-def check_counter() -> None:
-    """Once a process: a convolution, a linear layer and an attention of known cost; RuntimeError unless they are counted so."""
-    x, y, q = torch.zeros(1, 3, 8, 8), torch.zeros(1, 9, 6), torch.zeros(1, 2, 5, 4)
-    known = {"a convolution": (lambda: F.conv2d(x, torch.zeros(7, 3, 4, 4), stride=4), 7 * 3 * 16 * 4),
-             "a linear layer": (lambda: F.linear(y, torch.zeros(11, 6), torch.zeros(11)), 9 * 6 * 11),
+def check_counter(device: str = "cpu") -> None:
+    """Once a process and kind of device: a convolution, a linear layer and an attention of known cost, with and without a mask.
+
+    RuntimeError unless they are counted so.
+    """
+    zeros = partial(torch.zeros, device=device)
+    x, y, q = zeros(1, 3, 8, 8), zeros(1, 9, 6), zeros(1, 2, 5, 4)
+    known = {"a convolution": (lambda: F.conv2d(x, zeros(7, 3, 4, 4), stride=4), 7 * 3 * 16 * 4),
+             "a linear layer": (lambda: F.linear(y, zeros(11, 6), zeros(11)), 9 * 6 * 11),
              "attention": (lambda: F.scaled_dot_product_attention(q, q, q), 2 * 2 * 5 * 5 * 4),
-             "masked attention": (lambda: F.scaled_dot_product_attention(q, q, q, torch.zeros(5, 5)), 2 * 2 * 5 * 5 * 4)}
+             "masked attention": (lambda: F.scaled_dot_product_attention(q, q, q, zeros(5, 5)), 2 * 2 * 5 * 5 * 4)}
     with torch.no_grad():
         for name, (run, truth) in known.items():
             if (found := counted(run)) != truth:
-                raise RuntimeError(f"torch {torch.__version__} counts {name} as {found:g} multiply-adds instead of {truth}; "
-                                   "costs would be wrong, so install another version of torch")
+                raise RuntimeError(f"torch {torch.__version__} counts {name} on {device} as {found:g} multiply-adds instead of "
+                                   f"{truth}; costs would be wrong, so install another version of torch")
 
 
+@in_evaluation
 @torch.no_grad()
 def audit(method: nn.Module, image: Tensor, point: Any = None) -> dict[str, float]:
     """The same count by fvcore, which the papers used, for one image [1, 3, S, S]: 1e9 multiply-adds by kind of operation.
@@ -91,7 +115,7 @@ def audit(method: nn.Module, image: Tensor, point: Any = None) -> dict[str, floa
         warnings.simplefilter("ignore")                                   # torch.jit, which fvcore needs, warns on import and use
         from fvcore.nn import FlopCountAnalysis
 
-        analysis = FlopCountAnalysis(_At(method, point).eval(), image)
+        analysis = FlopCountAnalysis(_At(method, point).eval(), beside(method, image))
         analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         kinds = {name: n / 1e9 for name, n in analysis.by_operator().items()}

@@ -8,28 +8,33 @@ from torch import Tensor, nn
 from vitlab.cascade import CRITERIA, stop_at
 from vitlab.cascade.budget import Exits
 from vitlab.data.imageset import image_set
+from vitlab.evaluation import beside, in_evaluation
+from vitlab.measure.answers import check_logits
 from vitlab.measure.cost import gmacs
 from vitlab.trace import Trace
 
 
+@in_evaluation
 @torch.inference_mode()
 def exits(method: nn.Module, data, *, criterion: str | None = None, batch: int = 50) -> Exits:
     """Score and correctness [exits, images] of an image set, and the cumulative cost of each exit in 1e9 multiply-adds.
 
     criterion: "confidence", "entropy" or "random" (None: the method's own). Hand the result to `vitlab.budget`.
-    Raises ValueError for a method without exits, pictures of another size or classes that the net does not know.
+    Raises ValueError for a method without exits, pictures of another size, classes that the net does not know, or logits
+    that are not finite.
     """
     if not hasattr(method, "exits"):
         raise ValueError(f"{type(method).__name__} has no early exits; use dvt, adaptive_depth or vitlab.EarlyExit")
     data = image_set(data).for_net(method)
-    method.eval()
-    device = next(method.parameters()).device
     sure = CRITERIA[criterion or getattr(method, "criterion", "confidence")]
     score, correct = [], []
     for start in range(0, len(data), batch):
         index = range(start, min(start + batch, len(data)))
-        images, labels = data.images(index).to(device), data.labels[list(index)].to(device)
+        images = beside(method, data.images(index))
+        labels = data.labels[list(index)].to(images.device)
         logits = list(method.exits(images))
+        for part in logits:
+            check_logits(part, index)
         score.append(torch.stack([sure(part, images, stage) for stage, part in enumerate(logits)]).cpu())
         correct.append(torch.stack([part.argmax(-1) == labels for part in logits]).cpu())
     count = len(logits)
@@ -37,10 +42,11 @@ def exits(method: nn.Module, data, *, criterion: str | None = None, batch: int =
     return Exits(torch.cat(score, 1).numpy(), torch.cat(correct, 1).numpy(), np.array(cost))
 
 
+@in_evaluation
 @torch.inference_mode()
 def leaving(method: nn.Module, images: Tensor, point: Any) -> tuple[int, ...]:
     """How many of the images [B, 3, S, S] leave at each exit that any of them reaches."""
     trace = Trace()
-    method(images, point, trace)
+    method(beside(method, images), point, trace)
     most = max(len(getattr(method, "exit_names", ())), 1 + max(part.stage for part in trace.layers))
     return tuple(torch.bincount(trace.exit, minlength=most).tolist())

@@ -13,6 +13,8 @@ import torch
 from pandas import DataFrame
 from torch import Tensor, nn
 
+from vitlab.evaluation import beside, evaluating, in_evaluation
+
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -31,6 +33,7 @@ class Speed:
         return self.images_per_s
 
 
+@in_evaluation
 def throughput(method: nn.Module, images: Tensor, point: Any = None, *, precision: str = "fp32", seconds: float = 3.0,
                runs: int = 5, stop: Callable[[], bool] | None = None) -> Speed | None:
     """Images per second of one batch [B, 3, S, S] at one point: one warm-up pass, then passes for `seconds`, at least `runs`.
@@ -59,13 +62,14 @@ def race(entries: dict[str, tuple[nn.Module, Any]], images: Tensor, *, precision
         raise ValueError("a race needs at least one entry {name: (method, point)}")
     runs = {name: prepare(method, images, point, precision) for name, (method, point) in entries.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(rounds + 1):                                         # the first round warms up
-        for name, run in runs.items():
-            if stop is not None and stop():
-                return None
-            seconds = run()
-            if turn:
-                times[name].append(seconds)
+    with evaluating(*(method for method, _ in entries.values())):
+        for turn in range(rounds + 1):                                     # the first round warms up
+            for name, run in runs.items():
+                if stop is not None and stop():
+                    return None
+                seconds = run()
+                if turn:
+                    times[name].append(seconds)
     first = times[next(iter(times))]
     rows = []
     for name, (method, _) in entries.items():
@@ -75,17 +79,16 @@ def race(entries: dict[str, tuple[nn.Module, Any]], images: Tensor, *, precision
 
 
 def prepare(method: nn.Module, images: Tensor, point: Any, precision: str) -> Callable[[], float]:
-    """A function that runs one synchronised forward pass and returns its seconds."""
+    """A function that runs one synchronised forward pass, in whatever mode the net is, and returns its seconds."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     if len(images) == 0:
         raise ValueError("the batch holds no image; give at least one")
     device = next(method.parameters()).device
-    images = images.to(device)
+    images = beside(method, images)
 
     @torch.inference_mode()
     def run() -> float:
-        method.eval()
         synchronise(device)
         begin = time.perf_counter()
         with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32"):

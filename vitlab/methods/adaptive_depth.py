@@ -2,7 +2,7 @@
 
 The baseline that DVT is compared with: exits save blocks, not tokens.
 """
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -67,6 +67,10 @@ class AdaptiveDepth(nn.Module):
         """Logits [B, K] of every exit, no image leaving."""
         check_images(images, image_size(self.vit))
         return cascade.run_all(self.steps(), images)
+
+    def through(self, stages: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        """Images -> logits [B, K] with the exits switched off: all leave at this one."""
+        return partial(cascade.straight, self.steps(), stages[0])
 
     def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
         """Cross-entropy at every exit, of equal weight."""

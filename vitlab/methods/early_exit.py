@@ -3,7 +3,7 @@
 Every image first runs at a cheap point; only the images whose largest softmax probability stays below a threshold run again,
 from scratch, at the next point. Works on any method, so that confidence cascades can be compared on the same axes.
 """
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -53,6 +53,11 @@ class EarlyExit(nn.Module):
     def exits(self, images: Tensor) -> Iterator[Tensor]:
         """Logits [B, K] of every stage, no image leaving."""
         return cascade.run_all(self.steps(), images)
+
+    def through(self, stages: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        """Images -> logits [B, K] with the exits switched off: this stage alone, and within it the stages that are named."""
+        stage, *inner = stages
+        return self.method.through(inner) if inner else partial(self.method, point=self.stages[stage])
 
     def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
         """The method's own: an early exit adds nothing to train."""

@@ -3,6 +3,7 @@ import plotly.graph_objects as go
 from pandas import DataFrame, concat, notna
 from plotly.subplots import make_subplots
 
+from vitlab.plots.labels import name_lines
 from vitlab.plots.rows import complete, conditions, groups, hover, levels, sources, values
 from vitlab.plots.theme import HERE, INK, LEGEND_ABOVE, color_of, dress, entry, faded, marker_of, symbol, title_of
 
@@ -13,21 +14,21 @@ TICKS = [digit * 10.0 ** power for power in range(-2, 7) for digit in (1, 2, 5)]
 def tradeoff(data: DataFrame, *, x: str = "gmacs", y: str = "top1", color: str = "method", line: str = "length",
              marker: str = "keep", here: dict | None = None) -> go.Figure:
     """Accuracy against cost, a row of `measure.sweep` per point: a colour per method, a line per `line` value, a marker
-    per `marker` value; rows whose `source` is not "ours" (the papers') are hollow and dotted.
+    per `marker` value; rows whose `source` is not "ours" (the papers') are hollow and dotted. Lines are named where there
+    is room.
 
     x: "gmacs", or "images_per_s" on a log axis. here: the values of one point to ring, e.g. {"length": 14, "keep": 0.5}.
     Rows without x or y are left out; ValueError if none is left.
     """
     data = complete(data, x, y)
-    figure, marks, ours = go.Figure(), levels(data, marker), (sources(data) == "ours").any()
+    figure, marks, ours, names = go.Figure(), levels(data, marker), (sources(data) == "ours").any(), {}
     for label, hue, theirs, rows in groups(data, color):
         for value, part in rows.groupby(line, dropna=False) if line in rows else [(None, rows)]:
             part = part.sort_values(x)
-            name = f"{value:g}×{value:g}" if line == "length" and notna(value) and not (theirs and ours) else ""
+            if line == "length" and notna(value) and not (theirs and ours):
+                names[len(figure.data)] = f"{value:g}×{value:g}"
             figure.add_scatter(
                 x=part[x], y=part[y], mode="lines+markers+text", legendgroup=label, showlegend=False, cliponaxis=False,
-                text=[name if i == part[y].idxmax() else "" for i in part.index], textfont_size=11,
-                textposition="top center" if x == "gmacs" else "top right",
                 customdata=hover(part), hovertemplate="%{customdata}<extra></extra>",
                 line={"color": faded(hue, 0.55), "width": 1.6, "dash": "dot" if theirs else "solid"},
                 marker=marker_of(hue, [symbol(marks, v, theirs) for v in values(part, marker)]))
@@ -37,6 +38,7 @@ def tradeoff(data: DataFrame, *, x: str = "gmacs", y: str = "top1", color: str =
     if here:
         ring(figure, data[sources(data) == "ours"], x, y, here)
     dress(figure, height=440, hovermode="closest")
+    name_lines(figure, names, log=x == "images_per_s", first="top center" if x == "gmacs" else "top right")
     figure.update_xaxes(title_text=title_of(x))
     if x == "images_per_s":
         figure.update_xaxes(title_text=conditions(data), type="log", tickvals=TICKS, ticktext=[f"{t:g}" for t in TICKS])
@@ -120,7 +122,7 @@ def tokens_by_layer(data: DataFrame, *, color: str = "method") -> go.Figure:
     figure, named = go.Figure(), color in data
     names = tuple(dict.fromkeys(data[color])) if named else ("patches",)
     for name, rows in data.groupby(color, sort=False) if named else [("patches", data)]:
-        mean = rows.groupby(["stage", "layer"])[["attended", "fed"]].mean()
+        mean = rows.groupby([c for c in ("stage", "inner", "layer") if c in rows])[["attended", "fed"]].mean()
         mean = concat([mean, mean.tail(1)])                                    # a layer is a step from n - 1/2 to n + 1/2
         hue = color_of(name, names)
         common = {"x": [n + 0.5 for n in range(len(mean))], "mode": "lines", "line_shape": "hv", "line_color": hue,

@@ -18,7 +18,7 @@ def live(sweep: DataFrame | None = None) -> go.Figure:
     for column, many, one in ((1, "history", "now"), (2, "visited", "here")):
         for trace in tradeoff(sweep).data if column == 2 and sweep is not None else ():
             if trace.x[0] is not None:                                         # its legend entries stay outside
-                figure.add_trace(trace.update(mode="lines+markers", marker_size=6), row=1, col=2)    # too small for labels
+                figure.add_trace(trace.update(mode="lines+markers", text=None, marker_size=6), row=1, col=2)  # no room for labels
         figure.add_scatter(name=many, x=[], y=[], mode="lines+markers" if column == 1 else "markers", row=1, col=column,
                            line={"color": INK, "width": 1}, marker=marker_of(color_of("supervit"), "circle", 7),
                            hovertemplate="%{text}: %{y:.4g} images/s<extra></extra>")
@@ -31,6 +31,6 @@ def live(sweep: DataFrame | None = None) -> go.Figure:
     figure.update_yaxes(title_font_size=12, tickfont_size=11, title_standoff=4)
     figure.update_xaxes(title_text="measurement", range=[0.5, 5.5], dtick=1, col=1)
     figure.update_yaxes(rangemode="tozero", col=1)
-    figure.update_xaxes(title_text="GFLOPs", rangemode="tozero", col=2)
+    figure.update_xaxes(title_text="GFLOPs per image", rangemode="tozero", nticks=4, col=2)
     return figure.update_yaxes(title_text=title_of("images_per_s") if sweep is None else "top-1 (%)",
                                rangemode="tozero" if sweep is None else "normal", col=2)

@@ -8,14 +8,24 @@ from numpy import ndarray
 from PIL import Image
 from plotly.colors import sample_colorscale, sequential, unlabel_rgb
 
+from vitlab.data.picture import in_rgb, opened
+
 DROPPED = np.array([122.0, 127.0, 136.0])           # the grey that dropped patches fade into
 AGAINST, FOR = np.array([59.0, 130.0, 246.0]), np.array([239.0, 68.0, 45.0])
 FADE = 0.8                                          # share of that grey in a dropped patch
 HEAT = np.array([unlabel_rgb(c) for c in sample_colorscale(sequential.Inferno, np.linspace(0, 1, 256).tolist())])
 
 
+def in_bytes(picture: ndarray) -> ndarray:
+    """Any picture as uint8 [S, S, 3], by the one rule there is: floats are 0..1. ValueError for what is no picture."""
+    if isinstance(picture, ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
+        return picture
+    return np.asarray(in_rgb(opened(picture)))
+
+
 def enlarge(picture: ndarray, side: int = 224) -> ndarray:
-    """A small picture [S, S, 3] repeated pixel by pixel to at least `side`; larger ones unchanged."""
+    """A small picture, see `in_bytes`, repeated pixel by pixel to at least `side`; larger ones unchanged."""
+    picture = in_bytes(picture)
     times = max(1, ceil(side / picture.shape[0]))
     return picture.repeat(times, 0).repeat(times, 1)
 

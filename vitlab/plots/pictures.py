@@ -74,7 +74,7 @@ def pick(passes: list[LayerTrace], layers: Sequence[int]) -> list[LayerTrace]:
 
 def name(part: LayerTrace, passes: list[LayerTrace]) -> str:
     """A layer as papers count it, from 1, with its stage where there are several."""
-    return f"layer {part.layer + 1}" if passes[-1].stage == 0 else f"stage {part.stage + 1}, layer {part.layer + 1}"
+    return f"stage {part.name}, layer {part.layer + 1}" if any(passes[-1].stages) else f"layer {part.layer + 1}"
 
 
 def panels(pictures: Sequence[ndarray | None], titles: Sequence[str], *, columns: int = 5, side: int = PANEL,

@@ -12,6 +12,7 @@ MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross
 TITLES = {
     "gmacs": "GFLOPs per image (multiply-adds)", "images_per_s": "images per second", "top1": "top-1 accuracy (%)",
     "length": "sequence length", "keep": "keep rate", "tokens": "patches", "step": "training step", "epoch": "epoch",
+    "speed_up": "speed-up (×)", "gmacs_ratio": "fewer GFLOPs (×)",
     "seconds": "seconds", "lr": "learning rate", "loss": "loss", "layer": "layer", "point": "operating point",
 }
 LEGEND_ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}

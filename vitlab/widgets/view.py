@@ -41,7 +41,7 @@ class View:
         """The patches left after one layer, and where its class token looks."""
         part = look.layers[place]
         alive, kept = part.attended[0].numpy(), part.fed[0].numpy()
-        stage = f"{exits[part.stage]}, " if exits else f"stage {part.stage + 1}, " if look.layers[-1].stage else ""
+        stage = f"{exits[part.stage]}, " if exits else f"stage {part.name}, " if any(look.layers[-1].stages) else ""
         self.captions["kept"].value = text.caption(f"{stage}layer {part.layer + 1}: {kept.sum()} of {kept.size} kept")
         self.captions["attention"].value = text.caption(f"class attention, layer {part.layer + 1}")
         self.pictures["kept"].value = png(dimmed(look.subject.picture, kept, part.grid))

@@ -13,7 +13,7 @@ from `vitlab.budget`; the widened layers start as the backbone's own in the colu
 T2T-ViT-12 the context's 128 and 48 shrink with the width; for other grids than 14 the grids stand at the same fractions.
 The context of the last block of the last stage reaches patches that nobody reads; it is kept because the paper counts it.
 """
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -172,6 +172,10 @@ class DVT(nn.Module):
         """Logits [B, K] of every exit, no image leaving."""
         check_images(images, image_size(self.vit))
         return cascade.run_all(self.steps(), images)
+
+    def through(self, stages: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        """Images -> logits [B, K] with the exits switched off: all leave at this one."""
+        return partial(cascade.straight, self.steps(), stages[0])
 
     def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
         """Eq. 1: cross-entropy at every exit, of equal weight; one graph, because later stages reuse earlier ones."""

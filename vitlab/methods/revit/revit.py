@@ -20,6 +20,7 @@ stated. For grids other than 14 and 24 the lengths stand at the same fractions. 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 
 import torch
@@ -198,6 +199,8 @@ class ReViT(nn.Module):
         point = self.check(point)
         if not self.adaptive:
             return self.at(images, point.length, trace)
+        if trace is not None:
+            trace.begin()
         chosen = self.choose(images, point)                                # [B]
         order, sizes = chosen.argsort(stable=True), chosen.bincount(minlength=len(self.lengths)).tolist()
         groups = []
@@ -210,6 +213,10 @@ class ReViT(nn.Module):
         if trace is not None:
             trace.exit = chosen
         return torch.cat(groups)[order.argsort()]
+
+    def through(self, stages: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        """Images -> logits [B, K] of one length, a position among the ascending ones: nobody chooses."""
+        return partial(self.at, length=self.lengths[::-1][stages[0]])
 
     def answer(self, images: Tensor, length: int) -> dict[str, Tensor]:
         """One pass, as `SelfDistillation` wants it."""

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from vitlab.cascade.budget import Exits
 from vitlab.data.imageset import image_set
+from vitlab.evaluation import beside, evaluating, in_evaluation
 from vitlab.measure import gmacs
 
 
@@ -27,21 +28,20 @@ class LengthTable:
         return Exits(self.confidence.T.numpy(), self.correct.T.numpy(), self.gmacs.cumsum(0).numpy())
 
 
+@in_evaluation
 @torch.inference_mode()
 def length_table(method: nn.Module, data, *, batch: int = 250) -> LengthTable:
     """The evaluation view of an image set through every length of a ReViT.
 
-    Raises ValueError for a net in training mode, whose drop-path and dropout would decide the answers, or classes that it
-    does not know.
+    Raises ValueError for pictures of another size, or classes that it does not know.
     """
-    if method.training:
-        raise ValueError("this net is in training mode, where drop-path decides its answers; call eval() first")
     data = image_set(data).for_net(method)
-    lengths, device = method.lengths[::-1], method.vit.pos_embed.device
+    lengths = method.lengths[::-1]
     correct, confidence = [], []
     for start in range(0, len(data), batch):
         index = list(range(start, min(start + batch, len(data))))
-        images, labels = data.images(index).to(device), data.labels[index].to(device)
+        images = beside(method, data.images(index))
+        labels = data.labels[index].to(images.device)
         said = torch.stack([method(images, method.Point(n)).float().softmax(-1) for n in lengths], 1)      # [b, k, K]
         top = said.max(-1)
         correct.append((top.indices == labels[:, None]).cpu())
@@ -53,8 +53,7 @@ def length_table(method: nn.Module, data, *, batch: int = 250) -> LengthTable:
 @torch.inference_mode()
 def logits_of(assigner: nn.Module, data, *, batch: int = 250) -> Tensor:
     """What an assigner says of an image set's evaluation view: [n, k]."""
-    assigner.eval()
     data = image_set(data)
-    device = next(assigner.parameters()).device
     parts = [range(start, min(start + batch, len(data))) for start in range(0, len(data), batch)]
-    return torch.cat([assigner(data.images(part).to(device)).float().cpu() for part in parts])
+    with evaluating(assigner):
+        return torch.cat([assigner(beside(assigner, data.images(part))).float().cpu() for part in parts])
