@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vitlab.data.augment import with_every_pillow
 from vitlab.data.picture import MEAN, STD, in_rgb, normalised, opened, squared
 
 
@@ -34,7 +35,7 @@ class Augment:
         """What turns a list of pictures into training's images, float [n, 3, S, S]."""
         from timm.data import create_transform  # takes seconds to import, so only where it is used
         transform = create_transform(image_size, is_training=True, mean=MEAN, std=STD, **asdict(self))
-        return partial(augmented, transform)
+        return partial(augmented, with_every_pillow(transform))
 
 
 def augmented(transform: Callable[[Image.Image], Tensor], pictures: Sequence[Image.Image]) -> Tensor:
