@@ -69,7 +69,7 @@ def read(values, column: str, feature) -> tuple[np.ndarray, list[str]]:
     if kinds.is_list(values.type) or kinds.is_large_list(values.type) or kinds.is_fixed_size_list(values.type):
         return one_hot(values, column, feature)
     if kinds.is_floating(values.type):
-        numbers = whole(values.to_numpy(zero_copy_only=False), column)
+        numbers = whole(values.to_numpy(zero_copy_only=False).astype(np.float64), column)
     elif kinds.is_integer(values.type) or kinds.is_boolean(values.type):
         numbers = values.to_numpy(zero_copy_only=False)
     else:

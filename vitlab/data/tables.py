@@ -28,7 +28,8 @@ def local(path: Path, split: str, config: str | None):
         table = image_folder(path, split)
         return parquet_folder(path, split) if table is None else table
     except (datasets.exceptions.DatasetsError, datasets.data_files.EmptyDatasetError, ArrowException) as error:
-        raise ValueError(f"{path} holds no pictures that can be read ({error.__cause__ or error}); give "
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ValueError(f"{path} holds no pictures that can be read ({reason}); give "
                          "parquet files, or a folder of images for each class") from error
 
 
@@ -63,9 +64,23 @@ def split_of(file: Path) -> str | None:
 
 def parquet(files: list[Path], where: Path):
     import datasets
+    told = {file: columns(file) for file in files}
+    for file in files[1:]:
+        if told[file] != told[files[0]]:
+            raise ValueError(f"{file} has other columns or classes than {files[0]}, so they are no one set; give the path of one")
     with cache_that_can_be_written():    # the names are patterns to `datasets`: [v2] must stand for itself
         builder = datasets.load_dataset_builder("parquet", data_files={"train": [glob.escape(str(file)) for file in files]})
         return prepared(builder, "train", where)
+
+
+def columns(file: Path) -> tuple:
+    """The names of a file's columns, and what `datasets` wrote of their types, the names of the classes among it."""
+    import json
+
+    import pyarrow.parquet
+    schema = pyarrow.parquet.read_schema(file)
+    written = (schema.metadata or {}).get(b"huggingface", b"{}")
+    return set(schema.names), json.loads(written).get("info", {}).get("features")
 
 
 def prepared(builder, split: str, where: str | Path):
