@@ -84,6 +84,16 @@ def test_links_in_a_circle_end_and_bring_no_pictures_of_other_classes(tmp_path):
     assert held(made) == [(0, "cat"), (1, "dog"), (0, "dog")] and len(told) == 1
 
 
+def test_a_link_back_from_a_linked_class_brings_no_other_class(tmp_path):
+    root = tree(tmp_path / "set", "train/cat/0.png", "train/dog/1.png")
+    elsewhere = tree(tmp_path / "elsewhere", "2.png")
+    (root / "train" / "eel").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(root / "train")
+    (elsewhere / "home").symlink_to(root)
+    with pytest.warns(UserWarning, match="2 links that lead back up"):
+        assert held(load(root, image_size=4)) == [(0, "cat"), (1, "dog"), (0, "eel")]
+
+
 def test_a_class_that_pillow_cannot_open_stays_a_class_and_is_named(tmp_path):
     root = tree(tmp_path, "bird/1.heic", "bird/2.HEIC", "cat/0.png", "cat/1.svg", "dog/0.png", "dog/none")
     with pytest.warns(UserWarning) as told:
@@ -106,6 +116,24 @@ def test_a_plugin_of_pillow_counts(tmp_path, monkeypatch):
     (tmp_path / "cat" / "1.png").rename(tmp_path / "cat" / "1.heic")
     monkeypatch.setitem(Image.EXTENSION, ".heic", "PNG")
     assert held(read(tmp_path)) == [(0, "cat"), (1, "cat")]
+
+
+def test_what_pillow_knows_but_does_not_draw_is_no_picture(tmp_path):
+    root = tree(tmp_path, "cat/0.png", "cat/a.h5", "cat/b.eps", "cat/c.mpg")
+    Image.new("RGB", (4, 4), (10, 10, 10)).save(root / "cat" / "1.mpo")
+    with pytest.warns(UserWarning, match=r"1 of type .h5, .*1 of type .eps, .*1 of type .mpg, "):
+        assert held(load(root, image_size=4)) == [(0, "cat"), (1, "cat")]
+
+
+def test_a_name_that_is_no_text_is_named(tmp_path):
+    root = tree(tmp_path, "cat/0.png")
+    try:
+        os.rename(os.fsencode(root / "cat" / "0.png"), os.fsencode(root / "cat") + b"/caf\xe9.png")
+    except OSError:
+        pytest.skip("this disk takes no name that is not UTF-8")
+    tree(tmp_path, "cat/0.png")
+    with pytest.warns(UserWarning, match="1 with a name that is no UTF-8"):
+        assert len(load(root, image_size=4)) == 1
 
 
 def test_text_beside_pictures_is_no_picture_and_no_split(tmp_path):

@@ -103,6 +103,11 @@ def test_classes_orders_the_sets_names_and_never_gives_others():
     assert labelled(table([-1, 1], cats), None, ["dog", "eel", "cat"])[0].tolist() == [-1, 0]     # -1: the label is hidden
 
 
+def test_hidden_labels_stay_hidden():
+    for feature in (None, of_classes("cat", "dog")):
+        assert labelled(table([-1, -1], feature), None, ["cat", "dog"])[0].tolist() == [-1, -1]
+
+
 def test_classes_names_what_has_a_number_only():
     words = ["zero", "one", "two"]
     for values, feature in (([2, 0], None), ([2., 0.], None), ([2, 0], of_classes("0", "1", "2"))):

@@ -82,6 +82,11 @@ def test_formats_of_16_bits_stay_so_where_pillow_opens_them_with_32():
             assert (level(file) == (values / 257).round()).all()
 
 
+def test_a_file_of_floats_is_as_an_array_of_floats():
+    pfm = b"Pf\n2 1\n-1.0\n" + np.array([.2, 1.], "<f4").tobytes()
+    assert Image.open(io.BytesIO(pfm)).mode == "F" and level(pfm).tolist() == [[51, 255]]
+
+
 def test_tensors_are_pictures_whatever_their_type_and_history():
     for kind in (torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8):
         values = torch.ones(4, 4, 3, dtype=kind)

@@ -43,7 +43,7 @@ def image_folder(root: Path, split: str):
     names = ordered(name for part in splits or ["."] for name in class_folders(root / part))
     place, rows, unused = {name: number for number, name in enumerate(names)}, [], defaultdict(list)
     for path, why in below(base, above=(os.path.realpath(root),)):
-        first, *deeper = os.path.relpath(path, base).split(os.sep)
+        first, *deeper = path.removeprefix(f"{base}{os.sep}").split(os.sep)
         if why == USED and deeper:
             rows.append((path, place[first]))
         else:
@@ -56,9 +56,9 @@ def image_folder(root: Path, split: str):
         warnings.warn(sentence(root, unused))
     if not rows:
         raise ValueError(f"no picture of {base} can be read; convert them to JPEG or PNG")
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    features = datasets.Features({"image": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
     paths, labels = zip(*sorted(rows, key=lambda row: row[1]), strict=True)
-    return datasets.Dataset.from_dict({"image": paths, "label": labels}, features)
+    return datasets.Dataset.from_dict({"image": paths, "label": labels}, features).cast_column("image", datasets.Image())
 
 
 def class_folders(base: Path) -> list[str]:

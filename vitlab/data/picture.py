@@ -60,8 +60,8 @@ def from_array(values: np.ndarray) -> Image.Image:
 
 def scaled(values: np.ndarray, white: int) -> Image.Image:
     """uint8 from 0 to `white`; floats may be off by rounding."""
-    low, high, slack = values.min().item(), values.max().item(), SLACK if values.dtype.kind == "f" else 0
-    if low < -slack or high > white + slack:
+    low, high = values.min().item(), values.max().item()
+    if low < -SLACK or high > white + SLACK:
         raise ValueError(f"this picture has values from {low:g} to {high:g}, but numbers of type {values.dtype} are taken as "
                          f"0 (black) to {white} (white); give uint8, or floats in 0..1")
     if values.dtype != np.uint8:
