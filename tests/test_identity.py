@@ -62,7 +62,7 @@ OTHERS = {
     "one label": ({"train": blobs(24).relabelled(torch.tensor([1, *blobs(24).labels[1:].tolist()]), "abcd")}, "other labels"),
     "last picture": ({"train": painted(blobs(24), 23)}, "other pictures"),
     "order": ({"train": blobs(24).take([4, 1, 2, 3, 0, *range(5, 24)])}, "other pictures"),
-    "class names": ({"train": blobs(24).relabelled(blobs(24).labels, "abce")}, "other classes"),
+    "class names": ({"train": blobs(24).relabelled(blobs(24).labels, "abce"), "val": None}, "other classes"),
     "augmentation": ({"train": blobs(24, augment=noisy)}, "augmentation was None, is <function noisy>"),
     "no val": ({"val": None}, "val was blobs, is None"),
     "val's labels": ({"val": blobs(8, seed=1).relabelled(blobs(8).labels.flip(0), "abcd")}, "other val's labels"),

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from vitlab.data.augment import with_every_pillow
 from vitlab.data.names import listed, names_of, numerals, renumbered
 from vitlab.data.picture import USUAL, Preprocessing, in_rgb, normalised, opened, squared
 from vitlab.data.rows import Rows, rows_of
@@ -50,7 +51,7 @@ class Augment:
 def training_transform(augment: Augment, image_size: int, wanted: Preprocessing) -> Callable[[Image.Image], Tensor]:
     """timm's, made once."""
     from timm.data import create_transform  # takes seconds to import, so only where it is used
-    return create_transform(image_size, is_training=True, mean=wanted.mean, std=wanted.std, **asdict(augment))
+    return with_every_pillow(create_transform(image_size, is_training=True, mean=wanted.mean, std=wanted.std, **asdict(augment)))
 
 
 def image_set(data) -> "ImageSet":

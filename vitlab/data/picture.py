@@ -1,6 +1,8 @@
 """One picture: opened from whatever a person hands in, made the net's input by one evaluation transform."""
 
 import io
+import struct
+import zlib
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -41,12 +43,18 @@ USUAL = Preprocessing()
 MEAN, STD = USUAL.mean, USUAL.std
 MOST_PIXELS = 80_000_000     # a larger upload is refused before it is decoded
 TOO_LARGE = f"this picture has more than {MOST_PIXELS // 10**6} million pixels; make it smaller first"
+SLACK = 1 / 255              # how far floats may lie outside 0..1, as resizing leaves them: a grey level
+SIXTEEN_BIT = ("PNG", "PPM")                    # files of 16-bit grey that some Pillow opens as mode I, of 32 bit
+UNREADABLE = (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def opened(source: Image.Image | np.ndarray | Tensor | bytes | str) -> Image.Image:
     """A decoded picture from a Pillow image, an array [H, W] or [H, W, 1|3|4], a file's bytes, or a path."""
-    if isinstance(source, (np.ndarray, Tensor)):
-        return from_array(np.asarray(source))
+    if isinstance(source, Tensor):
+        source = source.detach().cpu()
+        source = (source.float() if source.is_floating_point() else source).numpy()    # numpy has no bfloat16
+    if isinstance(source, np.ndarray):
+        return from_array(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = io.BytesIO(source)
     try:
@@ -58,7 +66,7 @@ def opened(source: Image.Image | np.ndarray | Tensor | bytes | str) -> Image.Ima
         raise
     except Image.DecompressionBombError:
         raise ValueError(TOO_LARGE) from None
-    except (OSError, SyntaxError, EOFError, ValueError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"this is not a whole picture ({error}); save it again as PNG or JPEG") from error
     if 0 in picture.size:
         raise ValueError(f"this picture is {picture.width} x {picture.height} pixels; it needs at least one")
@@ -66,7 +74,9 @@ def opened(source: Image.Image | np.ndarray | Tensor | bytes | str) -> Image.Ima
 
 
 def from_array(values: np.ndarray) -> Image.Image:
-    """Integers are taken by their type's range, floats as 0..1."""
+    """By the type of the numbers, never by how large they happen to be: black to white is 0 to 1 for floats and bool,
+    0 to 65,535 for uint16, and 0 to 255 for every other whole number. ValueError for what lies outside.
+    """
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     if values.size == 0 or values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,), (4,)):
@@ -75,27 +85,38 @@ def from_array(values: np.ndarray) -> Image.Image:
         raise ValueError("this picture has values that are no finite numbers; give uint8, or floats in 0..1")
     if values.shape[0] * values.shape[1] > MOST_PIXELS:
         raise ValueError(TOO_LARGE)
-    top = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1
+    return scaled(values, 1 if values.dtype.kind in "fb" else 65_535 if values.dtype == np.uint16 else 255)
+
+
+def scaled(values: np.ndarray, white: int) -> Image.Image:
+    """uint8 from 0 to `white`; floats may be off by rounding."""
+    low, high = values.min().item(), values.max().item()
+    if low < -SLACK or high > white + SLACK:
+        raise ValueError(f"this picture has values from {low:g} to {high:g}, but numbers of type {values.dtype} are taken as "
+                         f"0 (black) to {white} (white); give uint8, or floats in 0..1")
     if values.dtype != np.uint8:
-        values = (values.astype(np.float64) / top * 255).round().clip(0, 255).astype(np.uint8)
+        values = (values.astype(np.float64) / white * 255).round().clip(0, 255).astype(np.uint8)
     return Image.fromarray(values)
 
 
 def in_rgb(picture: Image.Image) -> Image.Image:
-    """Upright, 8 bit, three channels: 16-bit values are scaled down, transparency is laid over white."""
+    """Upright, 8 bit, three channels: deeper values are scaled as `from_array` says, transparency is laid over white."""
+    kind = picture.format
     picture = ImageOps.exif_transpose(picture)
     if picture.mode == "RGB":
         return picture
     if picture.mode.startswith("I;16"):
         picture = from_array(np.asarray(picture).astype(np.uint16))
-    elif picture.mode in ("I", "F"):    # by its contents: 0..1, 0..255 or 0..65535
-        values = np.asarray(picture, dtype=np.float64)
-        top = 1 if picture.mode == "F" and values.max() <= 1 else 255 if values.max() <= 255 else 65_535
-        picture = from_array(values / top)
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")
+    elif picture.mode in ("I", "F"):
+        sixteen = picture.mode == "I" and kind in SIXTEEN_BIT
+        picture = scaled(np.asarray(picture), 65_535) if sixteen else from_array(np.asarray(picture))
+    try:
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        return picture.convert("RGB")
+    except ValueError as error:
+        raise ValueError(f"this picture cannot be turned into RGB ({error}); save it as an RGB picture") from error
 
 
 def squared(picture: Image.Image, size: int, wanted: Preprocessing = USUAL) -> Tensor:
