@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from vitlab.evaluation import evaluating
 from vitlab.recipe import Recipe
 from vitlab.train import folder
 from vitlab.train.batches import DRAWS, Shares, own_randomness, seed_all
@@ -176,12 +177,9 @@ def top1(run: Run, method: nn.Module, data) -> float:
     accelerator, device, shares = run.accelerator, run.accelerator.device, Shares(data, run.recipe.batch)
     mine = range(accelerator.process_index, len(shares), accelerator.num_processes)
     right = torch.zeros((), dtype=torch.long, device=device)
-    training = method.training
-    method.eval()
-    for images, labels in DataLoader(shares, batch_size=None, sampler=mine, num_workers=run.recipe.workers):
-        with torch.autocast(device.type, torch.bfloat16, enabled=run.recipe.precision == "bf16"):
+    with evaluating(method), torch.autocast(device.type, torch.bfloat16, enabled=run.recipe.precision == "bf16"):
+        for images, labels in DataLoader(shares, batch_size=None, sampler=mine, num_workers=run.recipe.workers):
             right += (method(images.to(device)).argmax(1) == labels.to(device)).sum()
-    method.train(training)
     return 100 * over_processes(right, "sum").item() / len(data)
 
 
