@@ -9,6 +9,7 @@ import warnings
 from types import CodeType
 
 import nbformat
+import numpy as np
 import pytest
 from test_project import NOTEBOOKS, ROOT
 
@@ -205,10 +206,8 @@ def test_readmes_code_runs_on_held_out_pictures(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", TRAINING)
 def test_a_wrong_answer_is_told_what_is_wrong_with_it(name):
-    space = {}
-    for cell in TRAINING[name]:
-        if cell.cell_type == "code" and ("def check(" in cell.source or "import numpy" in cell.source and len(space) == 0):
-            said("\n".join(line for line in cell.source.splitlines() if "_ = " not in line), space)
+    space = {"np": np}
+    said(next(cell.source for cell in TRAINING[name] if "def check(" in cell.source), space)
     check = space["check"]
     assert check({"first": (1, 1), "second": (..., 2)}) == "not done yet"
     assert check({"first": ([1, 2], [1, 2]), "second": (3, 4)}) == "second: yours is 3, should be 4"
