@@ -2,14 +2,11 @@
 
 Cells whose outputs depend on training or timing carry the tag nbval-ignore-output: they must run, and their asserts must hold.
 """
-import os
 
 
 def pytest_configure(config):
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")       # no notebook needs a hub
-    os.environ["TQDM_DISABLE"] = "1"                   # no bars in a test's log
     if hasattr(config.option, "nbval_cell_timeout"):
-        config.option.current_env = True               # the kernel is this Python, whatever kernels a user has installed
+        config.option.nbval_current_env = True         # the kernel is this Python, whatever kernels a user has installed
         config.option.nbval_cell_timeout = 900
 
 

@@ -1,8 +1,9 @@
 """Run notebooks and store their outputs, ready to be read on the web:  python notebooks/refresh.py [02_supervit_training ...]
 
-Plotly figures are stored as PNG, because web viewers show no plotly (needs a Chrome for kaleido). The explorer's cells, tagged
-`live`, are stored without output: a widget is dead without its kernel. Cell ids and metadata are made regular, so that a
-refresh changes only what a run changed. A notebook is written only if it ran to its end without an error.
+Plotly figures are stored as PNG, because web viewers show no plotly (needs a Chrome for kaleido). An explorer's cell, tagged
+`live`, is stored with the panel's picture, figures/explorer_NN.png (taken by tests/panels.py): a widget is dead without its
+kernel, and when the cell runs the panel takes the picture's place. Cell ids and metadata are made regular, so that a refresh
+changes only what a run changed. A notebook is written only if it ran to its end without an error.
 """
 import base64
 import io
@@ -16,7 +17,8 @@ import plotly.io
 from nbclient import NotebookClient
 from PIL import Image
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+FIGURES = HERE.parent / "figures"
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SCALE = 1.5             # pixels of the PNG per pixel of the figure
@@ -24,7 +26,9 @@ SCALE = 1.5             # pixels of the PNG per pixel of the figure
 
 def refresh(path: Path) -> None:
     """Execute one notebook in its own folder and rewrite it."""
-    book = nbformat.read(path, 4)
+    book, panel = nbformat.read(path, 4), panel_of(path)
+    if any(map(is_live, book.cells)) and not panel.exists():
+        raise FileNotFoundError(f"there is no {panel}; take it with: python tests/panels.py {path.stem}")
     for number, cell in enumerate(book.cells, 1):
         cell["id"] = f"c{number:02d}"
         cell.metadata = nbformat.from_dict({"tags": sorted(cell.metadata.get("tags", []))} if cell.metadata.get("tags") else {})
@@ -34,7 +38,9 @@ def refresh(path: Path) -> None:
     NotebookClient(book, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(HERE)}},
                    store_widget_state=False, record_timing=False).execute()
     for cell in book.cells:
-        if cell.cell_type == "code":
+        if is_live(cell):
+            still(cell, panel)
+        elif cell.cell_type == "code":
             tidy(cell)
         else:
             attach(cell)
@@ -45,11 +51,25 @@ def refresh(path: Path) -> None:
     os.replace(draft, path)
 
 
+def is_live(cell) -> bool:
+    """Does this cell show an explorer?"""
+    return cell.cell_type == "code" and "live" in cell.metadata.get("tags", [])
+
+
+def panel_of(path: Path) -> Path:
+    """The picture of a notebook's explorer."""
+    return FIGURES / f"explorer_{path.stem[:2]}.png"
+
+
+def still(cell, panel: Path) -> None:
+    """An explorer as a picture, with the text that stands for it where there are no pictures."""
+    text = next((output.data["text/plain"] for output in cell.outputs if "text/plain" in output.get("data", {})), "the explorer")
+    picture = base64.b64encode(panel.read_bytes()).decode()
+    cell.outputs = [nbformat.v4.new_output("display_data", {"image/png": picture, "text/plain": text})]
+
+
 def tidy(cell) -> None:
     """Keep what a reader can see and nbval can compare."""
-    if "live" in cell.metadata.get("tags", []):
-        cell.outputs, cell.execution_count = [], None
-        return
     cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]     # progress bars
     for output in cell.outputs:
         if PLOTLY in output.get("data", {}):
@@ -64,7 +84,7 @@ def attach(cell) -> None:
     """Put the figures a text shows into its cell: JupyterLab, opened on a notebook, serves nothing outside its folder."""
     names = re.findall(r"\(attachment:([^)]+)\)", cell.source)
     if names:
-        cell["attachments"] = {name: {"image/png": base64.b64encode((HERE.parent / "figures" / name).read_bytes()).decode()}
+        cell["attachments"] = {name: {"image/png": base64.b64encode((FIGURES / name).read_bytes()).decode()}
                                for name in names}
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -35,9 +36,37 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+@dataclass(frozen=True)
+class Lab:
+    """A running JupyterLab."""
+
+    address: str
+    token: str
+
+    def page(self, notebook: str) -> str:
+        """Where a browser opens a notebook."""
+        return f"{self.address}/lab/tree/{notebook}.ipynb?token={self.token}&reset"
+
+    def kernels(self) -> list[str]:
+        """The kernels that run."""
+        return [kernel["id"] for kernel in json.loads(self.ask("GET", "kernels"))]
+
+    def end_kernels(self) -> None:
+        """Shut them all down."""
+        for kernel in self.kernels():
+            self.ask("DELETE", f"kernels/{kernel}")
+
+    def ask(self, method: str, what: str) -> bytes:
+        """The answer of the server's interface."""
+        request = urllib.request.Request(f"{self.address}/api/{what}", method=method,
+                                         headers={"Authorization": f"token {self.token}"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read()
+
+
 @contextmanager
 def jupyter(folder: Path, home: Path):
-    """A JupyterLab that serves `folder` and keeps all its settings in `home`; yields (address, token)."""
+    """A JupyterLab that serves `folder` and keeps all its settings in `home`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -62,7 +91,7 @@ def jupyter(folder: Path, home: Path):
         try:
             address = f"http://127.0.0.1:{port}"
             ready(f"{address}/api/status?token={token}", server, home / "server.log")
-            yield address, token
+            yield Lab(address, token)
         finally:
             stop(server)
 

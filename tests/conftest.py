@@ -1,9 +1,4 @@
 """Shared by all tests: one torch thread, small nets, random pictures."""
-import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TQDM_DISABLE", "1")
-
 import pytest
 import torch
 from samples import sharpen

@@ -94,7 +94,7 @@ def test_imports_run_in_no_circle():
 
 def test_dependencies_are_listed_once_each_with_a_reason():
     lines = (ROOT / "pyproject.toml").read_text().splitlines()
-    listed = [line for line in lines if re.match(r'\s+"[a-z.]+[><=]', line)]
+    listed = [line for line in lines if re.match(r'\s+"[a-z.-]+[><=]', line)]
     assert len(listed) == len(PYPROJECT["project"]["dependencies"]) + len(PYPROJECT["project"]["optional-dependencies"]["test"])
     assert all(len(line.split("#", 1)[-1].strip()) > 10 and "#" in line for line in listed)
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())
@@ -118,7 +118,7 @@ def test_ci_runs_readmes_second_command():
     readme = (ROOT / "README.md").read_text()
     commands = re.findall(r"<!-- command (one|two) -->\n\n    (.+)\n\n<!-- end -->", readme)
     assert dict(commands)["one"].endswith("jupyter lab notebooks/02_supervit_training.ipynb")
-    assert dict(commands)["two"].endswith("pytest --nbval tests notebooks")
+    assert dict(commands)["two"].endswith("pytest -n 2 --nbval tests notebooks")
     assert "command two" in (ROOT / ".ci" / "run").read_text()
 
 

@@ -264,8 +264,8 @@ def test_bf16_is_measured_and_said(panel):
 
 def test_set_refuses_what_the_controls_do_not_have(panel):
     for values, words in (({"length": 9}, "length must be one of 4, 5, 6, 7, not 9"), ({"depth": 1}, "the panel has no 'depth'"),
-                          ({"image": 12}, "image must be from 0 to 11"), ({"model": "x"}, "model must be one of"),
-                          ({"batch": 3}, "batch must be one of"), ({"layer": 9}, "layer must be from 1 to 4")):
+                          ({"image": 12}, "image must be a whole number from 0 to 11"), ({"model": "x"}, "model must be one of"),
+                          ({"batch": 3}, "batch must be one of"), ({"layer": 9}, "layer must be a whole number from 1 to 4")):
         with pytest.raises(ValueError, match=words):
             panel.set(**values)
     assert panel.set(length=4).wait(QUICK)

@@ -11,16 +11,14 @@ import torch
 import vitlab
 from vitlab.checkpoint import commit
 
-DATA = Path(vitlab.__file__).parent.parent / "data"
+PAPER = Path(__file__).with_name("paper.csv")
+DATA = Path(vitlab.__file__).parent.parent / "data"     # of the checkout: an installed vitlab has none
 DIGITS = 12                                             # of a commit in a table
 
 
 def paper(method: str | None = None) -> pd.DataFrame:
     """The papers' printed numbers in the columns of `sweep`; `source` names paper and table. None: every method's."""
-    if not (DATA / "paper.csv").exists():
-        raise FileNotFoundError("the papers' numbers (data/paper.csv) lie in the project's checkout; "
-                                "install vitlab from one with pip install -e .")
-    frame = pd.read_csv(DATA / "paper.csv")
+    frame = pd.read_csv(PAPER)
     return frame if method is None else frame[frame.method == method].reset_index(drop=True)
 
 

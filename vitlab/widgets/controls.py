@@ -1,9 +1,11 @@
 """The explorer's controls, made from what a method and this machine offer."""
 from dataclasses import fields
+from math import isclose
 from typing import Any
 
 import ipywidgets as W
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
 from vitlab.measure.speed import PRECISIONS
 from vitlab.widgets.engine import devices
@@ -55,18 +57,36 @@ def point_of(method: nn.Module, knobs: dict[str, W.SelectionSlider]) -> Any:
     return method.Point(**chosen)
 
 
-def choose(control: W.ValueWidget, name: str, value: Any) -> None:
-    """Set a control from code; ValueError names what it offers."""
+def plain(value: Any) -> Any:
+    """A number of numpy's or torch's as Python's own, several of them as a tuple; anything else as it is."""
+    if isinstance(value, np.generic | np.ndarray | Tensor):
+        value = value.tolist()
+    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Are these one value? Floats up to single precision's rounding; True is no 1."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    numbers = isinstance(one, int | float) and isinstance(other, int | float)
+    return isclose(one, other, rel_tol=1e-6) if numbers else one == other
+
+
+def offered(control: W.ValueWidget, name: str, value: Any) -> Any:
+    """What the control holds for a value given from code; ValueError names what it offers. Moves nothing."""
+    value = plain(value)
     if hasattr(control, "options"):
         values = [option[1] if isinstance(option, tuple) else option for option in control.options]
-        values = [None if v == NOBODY else v for v in values]
-        if value not in values:
-            raise ValueError(f"{name} must be one of {', '.join(map(str, values))}, not {value!r}")
-        control.index = values.index(value)
-    elif not isinstance(value, int) or not control.min <= value <= control.max:
-        raise ValueError(f"{name} must be from {control.min} to {control.max}, not {value!r}")
-    else:
-        control.value = value
+        meant = [None if v == NOBODY else v for v in values]
+        for held, one in zip(values, meant, strict=True):
+            if same(one, value):
+                return held
+        raise ValueError(f"{name} must be one of {', '.join(map(str, meant))}, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not control.min <= value <= control.max:
+        raise ValueError(f"{name} must be a whole number from {control.min} to {control.max}, not {value!r}")
+    return value
 
 
 class Controls:
@@ -106,7 +126,7 @@ class Controls:
         """Everything whose value decides what is shown."""
         return [self.model, self.image, self.device, self.precision, self.batch, self.layer, *self.all_sliders()]
 
-    def named(self) -> dict[str, W.ValueWidget]:
-        """The controls that `Panel.set` knows beside the model, by name."""
-        return {"image": self.image, "layer": self.layer, "device": self.device, "precision": self.precision,
-                "batch": self.batch, **self.sliders[self.model.value]}
+    def named(self, model: str | None = None) -> dict[str, W.ValueWidget]:
+        """The controls that `Panel.set` knows while it shows this model (None: the chosen one), by name."""
+        return {"model": self.model, "image": self.image, "layer": self.layer, "device": self.device,
+                "precision": self.precision, "batch": self.batch, **self.sliders[model or self.model.value]}

@@ -1,11 +1,13 @@
 """`explore`: the door to the panel, and the list that lets a notebook cell run again without leaving anything behind."""
 import hashlib
 
+import torch
 from pandas import DataFrame
 from torch import nn
 
 from vitlab.backbones import image_size
 from vitlab.measure.speed import PRECISIONS
+from vitlab.widgets.controls import plain
 from vitlab.widgets.engine import devices
 from vitlab.widgets.panel import Panel
 
@@ -30,11 +32,15 @@ def explore(methods: nn.Module | dict[str, nn.Module], images, *, sweep: DataFra
         if (size := image_size(method.vit)) != images.image_size:
             raise ValueError(f"{label} takes {size}-pixel pictures but {images.name} has {images.image_size}; "
                              f"load the images with image_size={size}")
+        if kinds := {p.dtype for p in method.parameters()} - {torch.float32}:
+            raise ValueError(f"{label} has {' and '.join(map(str, kinds))} weights but the panel looks in float32; give it "
+                             "net.float(), and choose the precision in the panel")
+    device, batch = str(device), plain(batch)
     if device not in devices():
         raise ValueError(f"there is no device {device!r} here; choose from {', '.join(devices())}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
-    if not isinstance(batch, int) or batch < 1:
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ValueError(f"batch must be a whole number of images, at least 1, not {batch!r}")
     key = name or cell()
     if key in LIVE:

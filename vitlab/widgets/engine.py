@@ -48,7 +48,7 @@ class Engine:
                 logits = method(image, ask.point, trace)
             share = logits[0].float().softmax(-1)
             if not share.isfinite().all():
-                raise ValueError("the logits are not finite; check the weights, or use fp32")
+                raise ValueError(why_not_finite(method, ask.precision))
             layers = [on_cpu(part) for part in trace.layers if part.attended[0].any()]
             gmacs, dense = (self.cost(ask.model, method, image, point) for point in (ask.point, method.points[-1]))
         left = None if trace.exit is None else int(trace.exit[0])
@@ -117,6 +117,16 @@ class Engine:
 def on_cpu(part: LayerTrace) -> LayerTrace:
     """A layer's record where plots can read it."""
     return replace(part, attended=part.attended.cpu(), fed=part.fed.cpu(), cls=part.cls.float().cpu())
+
+
+def why_not_finite(method: nn.Module, precision: str) -> str:
+    """Why logits are not finite, and what helps."""
+    for name, values in method.state_dict().items():
+        if values.is_floating_point() and not values.isfinite().all():
+            return f"the logits are not finite: {name} holds NaN or infinity; load the net again, or train it at a lower rate"
+    if precision != "fp32":
+        return f"the logits are not finite: the weights are, but numbers grow too large for {precision}; choose fp32"
+    return "the logits are not finite: the weights are, but numbers grow too large for fp32; train the net at a lower rate"
 
 
 def fits_not(error: Exception) -> bool:

@@ -4,15 +4,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as W
+from numpy import ndarray
 from pandas import DataFrame
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
 from vitlab.data.picture import opened, squared
 from vitlab.widgets import text
-from vitlab.widgets.controls import Controls, choose, point_of
+from vitlab.widgets.controls import Controls, offered, point_of
 from vitlab.widgets.engine import Engine, fits_not
 from vitlab.widgets.known import Known
 from vitlab.widgets.records import Ask, Look, Subject, Timing
@@ -20,6 +23,7 @@ from vitlab.widgets.view import View
 from vitlab.widgets.worker import LatestWorker, Turn
 
 DEBOUNCE = 0.12                             # seconds the controls must rest before speed is measured
+PICTURE = (Image.Image, ndarray, Tensor, bytes, bytearray, str, Path)
 SPEED = ("images_per_s", "speed_up", "promise", "paper", "runs", "exits")
 
 
@@ -60,21 +64,24 @@ class Panel:
         """Move controls from code: panel.set(length=8, keep=0.5, image=3). Returns the panel, so that .wait() can follow.
 
         Names: model, image (a position in the set, or any picture), device, precision, batch, layer, and the model's knobs.
-        Raises ValueError for a name or a value that the controls do not have.
+        Raises ValueError for a name or a value that the controls do not have, before anything has moved.
         """
+        c, moves, subject = self.controls, [], self.subject
+        model = offered(c.model, "model", values.get("model", c.model.value))
+        known = c.named(model)
+        for name, value in values.items():
+            if name not in known:
+                raise ValueError(f"the panel has no {name!r}; it has {', '.join(known)}")
+            if name == "image" and isinstance(value, PICTURE) and getattr(value, "ndim", None) != 0:
+                subject = self.prepared(value, "your picture")
+            else:
+                moves.append((known[name], offered(known[name], name, value)))
+                subject = None if name == "image" else subject
         with self.silently():
-            if "model" in values:
-                choose(self.controls.model, "model", values.pop("model"))
-                self.controls.show_knobs()
-            known = self.controls.named()
-            for name, value in values.items():
-                if name == "image" and not isinstance(value, int):
-                    self.subject = self.prepared(value, "your picture")
-                elif name in known:
-                    choose(known[name], name, value)
-                    self.subject = None if name == "image" else self.subject
-                else:
-                    raise ValueError(f"the panel has no {name!r}; it has model, {', '.join(known)}")
+            for control, value in moves:
+                control.value = value
+            c.show_knobs()
+        self.subject = subject
         self.submit()
         return self
 
@@ -172,7 +179,7 @@ class Panel:
         self.show_look(ask, look)
         if other := self.paced != ask.pace:                                    # the speed on the page is another point's
             self.paced = None
-            self.view.speed.add_class("vl-old")
+            self.view.fade_speed()
         if fresh:
             self.seen, heat = (None, None), self.engine.relevance(ask, look)
             if turn.stale():
@@ -222,8 +229,8 @@ class Panel:
         exits = self.known.exits(ask.model)
         self.view.show_answer(look, lambda k: self.known.named(ask.model, k), exits)
         self.view.show_layer(look, min(ask.layer, len(look.layers) - 1), exits)
-        if place := self.known.accuracy(ask):
-            self.view.show_place(*place)
+        if self.view.accuracy:
+            self.view.show_place(self.known.accuracy(ask))
 
     def show_speed(self, ask: Ask, timing: Timing) -> None:
         """The sentence about speed, and the same in `result`."""

@@ -55,6 +55,12 @@ class View:
         self.speed.value = sentence
         self.speed.remove_class("vl-old")
 
+    def fade_speed(self) -> None:
+        """The speed on the page is another point's: it is faded, and where speed is what places the ring, there is none."""
+        self.speed.add_class("vl-old")
+        if not self.accuracy:
+            self.show_place(None)
+
     def show_note(self, words: str | None, wrong: bool = False) -> None:
         """A remark, or in red what went wrong; None clears it."""
         self.note.value = "" if words is None else text.note(words, wrong)
@@ -73,7 +79,8 @@ class View:
                 traces["visited"].update({"x": costs, **drawn})
                 traces["here"].update(x=costs[-1:], y=speeds[-1:])
 
-    def show_place(self, x: float, y: float) -> None:
-        """Ring the point in view among the others."""
+    def show_place(self, place: tuple[float, float] | None) -> None:
+        """Ring the point in view among the others; None takes the ring away, for a point whose place is not known."""
+        x, y = ([place[0]], [place[1]]) if place else ([], [])
         with self.figure.batch_update():
-            next(trace for trace in self.figure.data if trace.name == "here").update(x=[x], y=[y])
+            next(trace for trace in self.figure.data if trace.name == "here").update(x=x, y=y)

@@ -1,0 +1,259 @@
+"""The panel's doors and its honesty: numbers of any library, refusals that move nothing, no other point's speed as this one's."""
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from samples import sharpen
+
+import vitlab
+from vitlab import data, measure
+from vitlab.widgets import engine, explore
+from vitlab.widgets.controls import plain, same
+
+QUICK = 30                                  # seconds that nothing here needs, unless the machine is very busy
+SPEED = ("images_per_s", "speed_up", "promise", "runs")
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(0)
+    return sharpen(vitlab.create("supervit", "micro_patch8", num_classes=10)).eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return data.shapes("val", n=12)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short():
+    """Measurements of as few rounds as there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "SECONDS", 0.01)
+        yield
+
+
+@pytest.fixture(scope="module")
+def shared(net, images):
+    """One panel of two models over twelve images; a small batch so that measuring is quick."""
+    other = vitlab.create("supervit", "micro_patch8", num_classes=10).eval()
+    made = explore({"one": net, "other": other}, images, batch=2)
+    assert made.wait(QUICK), made.last_error
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def panel(shared):
+    """The panel, as it stands at the costliest point after it has been measured."""
+    assert shared.set(model="one", image=0, length=7, keep=1.0, batch=2, precision="fp32", layer=4).wait(QUICK), shared.last_error
+    return shared
+
+
+def standing(panel):
+    """Where every control stands, and what is looked at."""
+    return [control.value for control in panel.controls.watched()], panel.subject
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("three", [3, np.int64(3), np.uint8(3), np.array(3), torch.tensor(3)], ids=repr)
+def test_a_whole_number_of_any_library_is_an_image(panel, three):
+    assert panel.set(image=three).wait(QUICK), panel.last_error
+    assert panel.result["image"] == "image 3"
+
+
+@pytest.mark.parametrize(("length", "keep", "batch"), [
+    (np.int64(5), np.float64(0.7), np.int32(8)), (torch.tensor(5), torch.tensor(0.7), torch.tensor(8)),
+    (np.uint8(5), np.float32(0.7), np.array(8))], ids=["numpy", "torch", "single precision"])
+def test_knobs_take_numbers_of_any_library(panel, length, keep, batch):
+    assert panel.set(length=length, keep=keep, batch=batch).wait(QUICK), panel.last_error
+    assert panel.result["point"] == vitlab.methods.supervit.Point(5, 0.7)
+    assert type(panel.result["point"].length) is int
+    assert panel.result["batch"] == 8
+
+
+@pytest.mark.parametrize("given", [[0.1, 0.5], np.array([0.1, 0.5]), torch.tensor([0.1, 0.5])], ids=["list", "numpy", "torch"])
+def test_several_thresholds_come_in_any_row(images, given):
+    torch.manual_seed(0)
+    made = explore(vitlab.create("dvt", "micro_patch8", num_classes=10, thresholds=((0.1, 0.5), (0.115, 1.0))), images, batch=1)
+    assert made.set(thresholds=given).wait(QUICK), made.last_error
+    assert made.result["point"].thresholds == (0.1, 0.5)
+    made.close()
+
+
+@pytest.mark.parametrize("values", [
+    {"image": True}, {"image": np.bool_(True)}, {"image": torch.tensor(True)}, {"image": 3.0}, {"image": np.float64(3)},
+    {"image": None}, {"image": np.int64(-1)}, {"image": torch.tensor(12)}, {"layer": True}, {"layer": 1.0}, {"length": True},
+    {"length": np.nan}, {"keep": True}, {"keep": np.array([0.5])}, {"batch": np.True_}, {"keep": "0.5"}], ids=str)
+def test_bools_floats_and_others_are_no_whole_numbers(panel, values):
+    before = standing(panel)
+    with pytest.raises(ValueError, match=f"^{next(iter(values))} must be "):
+        panel.set(**values)
+    assert standing(panel) == before
+
+
+def test_numbers_are_one_value_up_to_single_precision():
+    assert same(plain(np.float32(0.115)), 0.115) and same(plain(torch.tensor([0.1, 0.5])), (0.1, 0.5))
+    assert not same(0.1151, 0.115) and not same(True, 1) and not same((0.1,), (0.1, 0.5)) and not same(None, 0)
+    assert plain("fp32") == "fp32" and plain(None) is None
+
+
+@pytest.mark.parametrize("batch", [np.int64(2), torch.tensor(2), np.array(2)], ids=["numpy", "torch", "0-d"])
+def test_explore_takes_a_batch_of_any_library(net, images, batch):
+    made = explore(net, images, batch=batch, device=torch.device("cpu"))
+    assert made.wait(QUICK), made.last_error
+    assert made.result["batch"] == 2 and type(made.result["batch"]) is int
+    made.close()
+
+
+@pytest.mark.parametrize("batch", [True, np.True_, 2.0, np.float32(2), torch.tensor(0), np.int64(-2), "2", None])
+def test_explore_refuses_what_is_no_number_of_images(net, images, batch):
+    with pytest.raises(ValueError, match="batch must be a whole number of images, at least 1, not "):
+        explore(net, images, batch=batch)
+
+
+# All or nothing
+
+
+@pytest.mark.parametrize("values", [
+    {"image": 3, "length": 9}, {"image": 3, "depth": 1}, {"model": "other", "image": 3, "keep": 0.4},
+    {"length": 4, "keep": 0.5, "image": b"no picture"}, {"image": np.zeros((8, 8), np.uint8), "batch": 3},
+    {"model": "other", "precision": "int4"}, {"layer": 1, "device": "tpu"}], ids=str)
+def test_a_refused_set_has_moved_nothing(panel, values):
+    asked, before, children = panel.worker.asked, standing(panel), panel.controls.knobs.children
+    with pytest.raises(ValueError):
+        panel.set(**values)
+    assert standing(panel) == before
+    assert panel.controls.knobs.children == children
+    assert panel.worker.asked == asked                                      # nothing was asked for either
+
+
+def test_a_knob_set_together_with_its_model_is_that_models(panel):
+    assert panel.set(keep=0.5, model="other", length=6).wait(QUICK), panel.last_error
+    assert (panel.result["model"], panel.result["point"]) == ("other", vitlab.methods.supervit.Point(6, 0.5))
+    assert panel.set(model="one").wait(QUICK)
+    assert panel.result["point"] == vitlab.methods.supervit.Point(7, 1.0)   # its own sliders have not moved
+    panel.set(model="other", keep=1.0, length=7, layer=4).wait(QUICK)
+
+
+# Whose speed is it?
+
+
+@pytest.fixture
+def stuck(monkeypatch):
+    """From now on no measurement says anything until it is given up."""
+    def waits(*_, stop, **__):
+        while not stop():
+            time.sleep(0.002)
+    monkeypatch.setattr(measure, "throughput", waits)
+    monkeypatch.setattr(measure, "race", waits)
+
+
+def until(holds):
+    end = time.monotonic() + QUICK
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("change", [{"keep": 0.5}, {"length": 4}, {"model": "other"}, {"batch": 4}, {"precision": "bf16"}],
+                         ids=str)
+def test_the_speed_of_what_was_in_view_before_is_never_shown_as_current(panel, stuck, change):
+    before, past = dict(panel.result), panel.view.past
+    assert all(before[key] is not None for key in SPEED) and "vl-old" not in panel.view.speed._dom_classes
+    panel.set(**change)
+    until(lambda: "vl-old" in panel.view.speed._dom_classes)                # faded: it is another's
+    key, value = next(iter(change.items()))
+    assert (getattr(panel.result["point"], key) if key in ("keep", "length") else panel.result[key]) == value
+    assert {k: panel.result[k] for k in (*SPEED, "paper", "exits")} == dict.fromkeys((*SPEED, "paper", "exits"))
+    here = next(trace for trace in panel.view.figure.data if trace.name == "here")
+    until(lambda: not here.x and not here.y)                                # and its place is not ringed as this one's
+    assert panel.view.past == past
+
+
+@pytest.mark.parametrize("change", [{"image": 5}, {"layer": 1}], ids=str)
+def test_another_image_or_layer_leaves_the_points_speed_standing(panel, stuck, change):
+    before = dict(panel.result)
+    assert panel.set(**change).wait(QUICK)
+    assert {key: panel.result[key] for key in SPEED} == {key: before[key] for key in SPEED}
+    assert "vl-old" not in panel.view.speed._dom_classes
+
+
+def test_a_measurement_that_ends_too_late_is_nobodys(panel, monkeypatch):
+    """It was begun for one point and ends when another is in view."""
+    real, begun, go, past = measure.race, [], [], len(panel.view.past)
+
+    def race(entries, images, **settings):
+        begun.append(entries["here"][1])
+        while not go:
+            time.sleep(0.002)
+        return real(entries, images, **{**settings, "stop": None, "rounds": 2})
+    monkeypatch.setattr(measure, "race", race)
+    panel.set(keep=0.5)
+    until(lambda: begun)
+    panel.set(keep=0.7)
+    go.append(True)
+    assert panel.wait(QUICK), panel.last_error
+    assert [point.keep for point in begun] == [0.5, 0.7]
+    assert [name for name, *_ in panel.view.past[past:]] == ["one (7, 0.7)"]
+    assert panel.result["point"].keep == 0.7
+
+
+def test_a_point_that_the_sweep_lacks_is_not_ringed_where_the_last_one_was(net, images):
+    sweep = pd.DataFrame([{"method": "supervit", "length": 7, "keep": 1.0, "gmacs": 1.0, "top1": 50.0, "source": "ours"}])
+    made = explore(net, images, batch=1, sweep=sweep)
+    assert made.wait(QUICK)
+    here = next(trace for trace in made.view.figure.data if trace.name == "here")
+    assert (here.x, here.y) == ((1.0,), (50.0,))
+    assert made.set(keep=0.5).wait(QUICK)
+    assert (here.x, here.y) == ((), ())
+    assert made.set(keep=1.0).wait(QUICK)
+    assert (here.x, here.y) == ((1.0,), (50.0,))
+    made.close()
+
+
+# What is not finite
+
+
+def broken(value):
+    net = vitlab.create("dense", "micro_patch8", num_classes=10)
+    with torch.no_grad():
+        net.vit.head.bias.fill_(value)
+    return net
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_that_are_not_finite_are_named(images, precision, value):
+    made = explore(broken(value), images, batch=1, precision=precision)
+    assert not made.wait(QUICK)
+    assert "vit.head.bias holds NaN or infinity; load the net again" in made.last_error
+    made.close()
+
+
+def test_what_is_too_large_for_half_precision_is_said_to_be_and_fp32_shows_it(images):
+    made = explore(broken(torch.finfo(torch.float32).max), images, batch=1, precision="bf16")
+    assert not made.wait(QUICK)
+    assert made.last_error.endswith("numbers grow too large for bf16; choose fp32")
+    assert made.set(precision="fp32").wait(QUICK), made.last_error
+    made.close()
+
+
+def test_what_is_too_large_for_fp32_is_not_blamed_on_half_precision(images):
+    net = broken(torch.finfo(torch.float32).max)
+    with torch.no_grad():
+        net.vit.head.weight.fill_(torch.finfo(torch.float32).max)
+    made = explore(net, images, batch=1)
+    assert not made.wait(QUICK)
+    assert made.last_error.endswith("numbers grow too large for fp32; train the net at a lower rate")
+    made.close()
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_explore_says_what_to_do_with_a_net_of_another_precision(images, kind):
+    with pytest.raises(ValueError, match=f"has {kind} weights but the panel looks in float32; give it net.float()"):
+        explore(vitlab.create("dense", "micro_patch8", num_classes=10).to(kind), images)
