@@ -42,6 +42,21 @@ def test_a_net_is_right_in_whatever_order_a_set_names_its_classes(learned, names
     assert vitlab.sweep(learned, data, rounds=1).top1.tolist() == [100]
 
 
+def test_the_panel_names_the_nets_classes_and_refuses_a_set_of_others(learned):
+    data = coloured(["blue", "green", "red"], ["green", "red"])
+    panel = vitlab.explore(learned, data, batch=1)
+    try:
+        for image, word in enumerate(["green", "red"]):
+            assert panel.set(image=image).wait()
+            assert (panel.result["prediction"], panel.result["right"]) == (word, True)
+        assert panel.set(image=Image.new("RGB", (80, 70), COLOURS["blue"])).wait()
+        assert (panel.result["prediction"], panel.result["right"]) == ("blue", None)
+    finally:
+        panel.close()
+    with pytest.raises(ValueError, match="net: shapes holds pictures of 'circle'.* which are not among the 3 classes"):
+        vitlab.explore({"net": learned}, vitlab.data.shapes("val", n=20))
+
+
 def test_a_folder_of_fewer_classes_scores_as_it_should(learned, tmp_path):
     for name in ("red", "blue"):
         (tmp_path / "val" / name).mkdir(parents=True)

@@ -278,7 +278,7 @@ def test_explore_refuses_at_the_door_in_one_sentence(net, images):
                                      (net, {"batch": 0}, "batch must be a whole number")):
         with pytest.raises(ValueError, match=words):
             explore(methods, images, **settings)
-    with pytest.raises(ValueError, match="load the images with image_size=64"):
+    with pytest.raises(ValueError, match="load the data with image_size=64"):
         explore(vitlab.create("dense", "micro_patch8", num_classes=10, image_size=64), images)
 
 

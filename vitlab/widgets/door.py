@@ -5,7 +5,7 @@ import torch
 from pandas import DataFrame
 from torch import nn
 
-from vitlab.backbones import image_size
+from vitlab.data.imageset import image_set
 from vitlab.measure.speed import PRECISIONS
 from vitlab.widgets.controls import plain
 from vitlab.widgets.engine import devices
@@ -22,6 +22,7 @@ def explore(methods: nn.Module | dict[str, nn.Module], images, *, sweep: DataFra
     each other (None: the notebook cell's own, so running a cell again leaves nothing behind). The panel works on copies.
     Raises ValueError, in one sentence, where methods and images do not go together.
     """
+    images = image_set(images)
     methods = dict(methods) if isinstance(methods, dict) else {title(methods): methods}
     if not methods:
         raise ValueError("there is nothing to explore; give a method, or a dict of methods by name")
@@ -29,9 +30,10 @@ def explore(methods: nn.Module | dict[str, nn.Module], images, *, sweep: DataFra
         if not hasattr(method, "points") or not hasattr(method, "Point"):
             raise ValueError(f"{label} is a {type(method).__name__}, not a method with operating points; "
                              "make one with vitlab.create")
-        if (size := image_size(method.vit)) != images.image_size:
-            raise ValueError(f"{label} takes {size}-pixel pictures but {images.name} has {images.image_size}; "
-                             f"load the images with image_size={size}")
+        try:
+            images.for_net(method)
+        except ValueError as error:
+            raise ValueError(f"{label}: {error}") from None
         if kinds := {p.dtype for p in method.parameters()} - {torch.float32}:
             raise ValueError(f"{label} has {' and '.join(map(str, kinds))} weights but the panel looks in float32; give it "
                              "net.float(), and choose the precision in the panel")

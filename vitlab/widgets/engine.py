@@ -9,9 +9,10 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from vitlab import attribution, measure
+from vitlab.data.picture import normalised, squared
 from vitlab.measure.speed import PRECISIONS
 from vitlab.trace import LayerTrace, Trace
-from vitlab.widgets.records import Ask, Look, Subject, Timing
+from vitlab.widgets.records import Ask, Look, Subject, Timing, Upload
 from vitlab.widgets.worker import Gate
 
 GATE = Gate()                               # of the whole process: two panels share one machine
@@ -24,7 +25,7 @@ class Engine:
 
     def __init__(self, methods: dict[str, nn.Module], images):
         self.methods = {name: method.eval() for name, method in copy.deepcopy(methods).items()}
-        self.images = images
+        self.sets = {name: images.for_net(method) for name, method in methods.items()}
         self.costs: dict[tuple, float] = {}
         self.batch: tuple[tuple | None, Tensor | None] = (None, None)
 
@@ -32,15 +33,17 @@ class Engine:
         """The method asked for, on the device asked for."""
         return self.methods[ask.model].to(ask.device)
 
-    def subject(self, image: int | Subject) -> Subject:
-        """The picture asked for."""
-        if isinstance(image, Subject):
-            return image
-        return Subject(f"image {image}", self.images.picture(image), self.images.images([image]), int(self.images.labels[image]))
+    def subject(self, ask: Ask) -> Subject:
+        """The picture asked for, as the model asked for wants it."""
+        data, image = self.sets[ask.model], ask.image
+        if isinstance(image, Upload):
+            pixels = squared(image.picture, data.image_size, data.preprocessing)
+            return Subject(image.name, pixels.numpy(), normalised(pixels[None], data.preprocessing))
+        return Subject(f"image {image}", data.picture(image), data.images([image]), int(data.labels[image]))
 
     def look(self, ask: Ask) -> Look:
         """One forward pass of one image, traced."""
-        subject, trace = self.subject(ask.image), Trace()
+        subject, trace = self.subject(ask), Trace()
         with GATE.look():
             method, image = self.method(ask), subject.image.to(ask.device)
             cast = torch.autocast(image.device.type, PRECISIONS[ask.precision], enabled=ask.precision != "fp32")
@@ -99,12 +102,12 @@ class Engine:
         return Timing(float(here.images_per_s), int(here.batch), int(here.runs), float(here.speed_up), most / gmacs, exits)
 
     def pictures(self, ask: Ask) -> Tensor:
-        """The first `batch` images of the set, again from the start where it is smaller, on the device: [batch, 3, S, S]."""
-        key = (ask.batch, ask.device)
+        """A sample of `batch` images of the set, again from its start where it is smaller, on the device: [batch, 3, S, S]."""
+        key, data = (ask.batch, ask.device, self.sets[ask.model].preprocessing), self.sets[ask.model]
         if self.batch[0] != key:
             self.batch = (None, None)                                          # free the old one first
-            index = [i % len(self.images) for i in range(ask.batch)]
-            self.batch = (key, self.images.images(index).to(ask.device))
+            some = data.sample(ask.batch).images(slice(None))
+            self.batch = (key, some[torch.arange(ask.batch) % len(some)].to(ask.device))
         return self.batch[1]
 
     def forget(self, device: str) -> None:

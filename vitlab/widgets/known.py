@@ -13,14 +13,15 @@ from vitlab.widgets.records import Ask
 class Known:
     """Facts about the models of one panel, the classes of its images, and the sweep it was given."""
 
-    def __init__(self, methods: dict[str, nn.Module], classes: list[str], sweep: DataFrame | None):
-        self.methods, self.classes, self.sweep = methods, classes, sweep
+    def __init__(self, methods: dict[str, nn.Module], images, sweep: DataFrame | None):
+        self.methods, self.sweep = methods, sweep
+        self.classes = {name: images.for_net(method).classes for name, method in methods.items()}
         self.made = {name: getattr(method, "made", {}) for name, method in methods.items()}
         self.papers = {name: self.paper(name) for name in methods}
 
     def named(self, model: str, k: int) -> str:
-        """A class's name, where the net's classes are the image set's."""
-        return self.classes[k] if self.methods[model].vit.num_classes == len(self.classes) else f"class {k}"
+        """A class's name."""
+        return self.classes[model][k]
 
     def versus(self, model: str) -> str:
         """What the costliest point is called."""

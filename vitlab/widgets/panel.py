@@ -13,12 +13,12 @@ from pandas import DataFrame
 from PIL import Image
 from torch import Tensor, nn
 
-from vitlab.data.picture import opened, squared
+from vitlab.data.picture import in_rgb, opened
 from vitlab.widgets import text
 from vitlab.widgets.controls import Controls, offered, point_of
 from vitlab.widgets.engine import Engine, fits_not
 from vitlab.widgets.known import Known
-from vitlab.widgets.records import Ask, Look, Subject, Timing
+from vitlab.widgets.records import Ask, Look, Timing, Upload
 from vitlab.widgets.view import View
 from vitlab.widgets.worker import LatestWorker, Turn
 
@@ -36,10 +36,10 @@ class Panel:
 
     def __init__(self, methods: dict[str, nn.Module], images, *, sweep: DataFrame | None = None, device: str = "cpu",
                  precision: str = "fp32", batch: int = 32):
-        self.images, self.engine, self.known = images, Engine(methods, images), Known(methods, images.classes, sweep)
+        self.images, self.engine, self.known = images, Engine(methods, images), Known(methods, images, sweep)
         self.controls, self.view = Controls(methods, len(images), device, precision, batch), View(sweep)
         self.methods = methods
-        self.subject: Subject | None = None                                    # an uploaded picture, while it is looked at
+        self.subject: Upload | None = None                                     # a picture from outside, while it is looked at
         self.result: dict[str, Any] = {}
         self.last_error: str | None = None
         self.seen: tuple[tuple | None, Look | None] = (None, None)             # what the pictures show
@@ -151,10 +151,9 @@ class Panel:
             self.subject = self.prepared(bytes(files[0]["content"]), files[0]["name"])
             self.submit()
 
-    def prepared(self, picture: Any, name: str) -> Subject:
-        """Any picture as the nets want it; ValueError says in one sentence why not."""
-        pixels = squared(opened(picture), self.images.image_size).numpy()
-        return Subject(name, pixels, self.images.prepare(pixels)[None])
+    def prepared(self, picture: Any, name: str) -> Upload:
+        """Any picture, opened; ValueError says in one sentence why not."""
+        return Upload(name, in_rgb(opened(picture)))
 
     def submit(self) -> None:
         """Ask for what the controls say."""

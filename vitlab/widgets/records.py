@@ -3,11 +3,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from numpy import ndarray
+from PIL import Image
 from torch import Tensor
 
 from vitlab.trace import LayerTrace
 
 NONE = {"length": "assigner"}               # who chooses where nobody does
+
+
+@dataclass(frozen=True, eq=False)
+class Upload:
+    """A picture from outside, opened, upright and RGB; each model has it prepared in its own way."""
+
+    name: str
+    picture: Image.Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +35,7 @@ class Ask:
 
     model: str
     point: Any
-    image: int | Subject                    # position in the image set, or an uploaded picture
+    image: int | Upload                     # position in the image set, or a picture from outside
     device: str
     precision: str
     batch: int
