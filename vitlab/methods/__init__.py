@@ -10,6 +10,7 @@ from vitlab.methods.adaptive_depth import AdaptiveDepth
 from vitlab.methods.dvt import DVT
 from vitlab.methods.revit import ReViT
 from vitlab.methods.supervit import SuperViT
+from vitlab.numbers import plain
 
 METHODS = {"dense": Dense, "supervit": SuperViT, "dvt": DVT, "adaptive_depth": AdaptiveDepth, "revit": ReViT}
 
@@ -27,13 +28,12 @@ def create(method: str, backbone: str, num_classes: int = 1000, *, image_size: i
     allowed = list(inspect.signature(METHODS[method]).parameters)[1:]
     if unknown := [k for k in knobs if k not in allowed]:
         raise ValueError(f"{method} has no knob {unknown[0]!r}; it has {', '.join(allowed) or 'none'}")
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, not {num_classes}")
+    knobs = {name: plain(value) for name, value in knobs.items()}
     vit = backbones.create(backbone, num_classes, image_size, pretrained, drop_path, grid)
     net = METHODS[method](vit, **knobs)
-    net.made = {"method": method, "backbone": backbone, "num_classes": num_classes,
-                "image_size": backbones.image_size(vit), "drop_path": drop_path, "knobs": knobs}
-    net.made |= {} if grid is None else {"grid": grid}
+    net.made = {"method": method, "backbone": backbone, "num_classes": vit.made["num_classes"],
+                "image_size": backbones.image_size(vit), "drop_path": vit.made["drop_path"], "knobs": knobs}
+    net.made |= {} if grid is None else {"grid": backbones.grid(vit)}
     return net
 
 
