@@ -65,9 +65,9 @@ def check_stem(stem: nn.Module, like: torch.Tensor, size: int, length: int) -> N
     copy.strict_img_size = False                                           # of timm's: let pictures of other sizes pass
     try:
         patches = copy(like.new_zeros(1, 3, size, size))
-    except RuntimeError as error:                                          # a kernel that is larger than the picture
-        raise ValueError(f"the stem of this net cannot cut {size} pixels into {length}x{length} patches; "
-                         "choose other lengths") from error
+    except (RuntimeError, AssertionError) as error:                        # a kernel that is larger, or timm's own refusal
+        raise ValueError(f"the stem of this net cannot cut {size} pixels into {length}x{length} patches; choose other lengths, "
+                         "or a backbone whose patches divide the picture") from error
     count = patches[0, 0].numel() if patches.dim() == 4 else patches.shape[1]
     if count != length ** 2:
         raise ValueError(f"the stem of this net cuts {size} pixels into {count} patches, not into {length}x{length}; "

@@ -37,16 +37,14 @@ def create(name: str, num_classes: int = 1000, image_size: int | None = None, pr
     if name in micro.DEPTH or name in t2t.SHAPES:
         if pretrained:
             raise ValueError(f"{name} has no pretrained weights on the hub; use pretrained=False, or vitlab.load a checkpoint")
-        vit = (micro.micro(name, num_classes, image_size or 56, drop_path, grid) if name in micro.DEPTH else
-               t2t.t2t_vit(name, num_classes, image_size or 224, drop_path, grid))
+        size, patch, make = ((image_size or 56, micro.patch(name), micro.micro) if name in micro.DEPTH else
+                             (image_size or 224, t2t.PATCH, t2t.t2t_vit))
+        check_size(name, size, patch, grid)
+        vit = make(name, num_classes, size, drop_path, grid)
     else:
         vit = from_timm(name, num_classes, image_size, pretrained, drop_path)
-    side, size, patch = grid_of(vit), size_of(vit), patch_of(name, vit)
-    if size < patch or grid is None and size % patch:
-        fit = sorted({max(size // patch, 1) * patch, (size // patch + 1) * patch})
-        raise ValueError(f"{name} cuts a picture into patches of {patch} pixels, and {size} is no multiple of {patch}; choose "
-                         f"image_size={' or '.join(map(str, fit))}")
-    if grid is not None and (grid != side or type(vit.patch_embed) is PatchEmbed and size % side):
+        check_size(name, size_of(vit), patch_of(vit), grid)
+    if grid is not None and (grid != grid_of(vit) or type(vit.patch_embed) is PatchEmbed and size_of(vit) % grid):
         regrid(vit, grid, keep=pretrained)                                 # plain patches; the small and T2T nets have it
         if name in micro.PLAIN:
             micro.place(vit)
@@ -62,12 +60,16 @@ def sibling(vit: VisionTransformer, grid: int) -> VisionTransformer:
     return create(**vit.made, grid=grid)
 
 
-def patch_of(name: str, vit: VisionTransformer) -> int:
-    """Pixels per side of a patch on the backbone's own grid."""
-    if name in micro.DEPTH:
-        return micro.patch(name)
-    if name in t2t.SHAPES:
-        return t2t.PATCH
+def check_size(name: str, size: int, patch: int, grid: int | None) -> None:
+    """Raise ValueError for a picture that a backbone's own patches do not fill; for another grid it may be padded."""
+    if size < patch or grid is None and size % patch:
+        fit = sorted({max(size // patch, 1) * patch, (size // patch + 1) * patch})
+        raise ValueError(f"{name} cuts a picture into patches of {patch} pixels, and {size} is no multiple of {patch}; choose "
+                         f"image_size={' or '.join(map(str, fit))}")
+
+
+def patch_of(vit: VisionTransformer) -> int:
+    """Pixels per side of a patch of timm's own model."""
     stem = vit.patch_embed
     return stem.patch_size[0] if type(stem) is PatchEmbed else stem.feat_ratio()
 

@@ -81,7 +81,7 @@ def leaves(score: Tensor, threshold: float) -> Tensor:
     torch would round the threshold to float32, perhaps below a score that is smaller than it; it is rounded up here.
     """
     least = np.float32(threshold)
-    return score >= float(least if least >= threshold else np.nextafter(least, np.float32(inf)))
+    return score >= float(least if float(least) >= threshold else np.nextafter(least, np.float32(inf)))
 
 
 def run(stages: Sequence[Stage], images: Tensor, thresholds: Sequence[float], trace: Trace | None = None,

@@ -46,6 +46,7 @@ class TLA(nn.Module):
         super().__init__()
         lengths, image_size = whole(lengths, "lengths"), whole(image_size, "image_size")
         small = MICRO if image_size < SMALL_PICTURES else SMALL
+        small = small._replace(pixels=min(small.pixels, image_size))
         found = Architecture(*(small if architecture is None else plain(architecture)))
         if lengths < 2:
             raise ValueError(f"an assigner chooses between at least two lengths, not {lengths}")
@@ -62,7 +63,8 @@ class TLA(nn.Module):
             raise ValueError(f"an assigner has no operating points, so it cannot run at {point!r}; leave the point out")
         check_images(images, self.image_size, next(self.parameters()))
         size = (self.architecture.pixels,) * 2
-        return self.net(F.interpolate(images, size, mode="bilinear", antialias=True))
+        wide = images.to(torch.promote_types(images.dtype, torch.float32))  # no half precision: the kernel is missing on a CPU
+        return self.net(F.interpolate(wide, size, mode="bilinear", antialias=True).to(images.dtype))
 
     def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
         """Class-balanced cross-entropy, see `weigh`; labels [B] are positions among the ascending lengths.
