@@ -115,7 +115,7 @@ def test_weights_that_were_learned_are_resampled_for_another_grid(monkeypatch):
     (lambda: backbones.create("micro_patch4", pretrained=True), "no pretrained weights"),
     (lambda: vitlab.create("supervitt", "deit_small"), "no method is called 'supervitt'"),
     (lambda: vitlab.create("supervit", "micro_patch4", keep=0.5), "no knob 'keep'"),
-    (lambda: vitlab.create("dense", "micro_patch4", num_classes=0), "num_classes must be at least 1"),
+    (lambda: vitlab.create("dense", "micro_patch4", num_classes=0), "num_classes must be a whole number of at least 1"),
 ])
 def test_what_does_not_exist_gets_one_sentence(call, words):
     with pytest.raises(ValueError, match=words):

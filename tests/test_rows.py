@@ -78,7 +78,7 @@ def test_a_sample_is_of_every_class_as_its_share():
     assert data.columns == {} and len(data.sample(1000)) == 100
     assert len({tuple(numbered(50).sample(5, seed).columns["number"]) for seed in range(4)}) == 4
     for wrong in (0, -1, 2.0, True, "3"):
-        with pytest.raises(ValueError, match="a number of pictures is a whole number of at least 1"):
+        with pytest.raises(ValueError, match="a number of pictures must be a whole number of at least 1"):
             data.sample(wrong)
 
 

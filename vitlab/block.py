@@ -43,7 +43,7 @@ def cls_attention(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     logits = attention_logits(q[:, :, :1], k).float()
     if mask is not None:
-        logits = logits.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else logits + mask
+        logits = logits.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else logits + mask.float()
     return logits.softmax(-1).squeeze(2)
 
 

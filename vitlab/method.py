@@ -3,14 +3,14 @@
 A method is an nn.Module that inherits nothing of ours. Training, measuring, plots and widgets use only these members.
 """
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, Protocol
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import check_images, embed, grid, head, image_size
+from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size
 from vitlab.block import attention, mlp, qkv
 from vitlab.losses import cross_entropy
 from vitlab.trace import Trace
@@ -19,12 +19,12 @@ from vitlab.trace import Trace
 class Method(Protocol):
     """What a dynamic vision transformer offers; a Point is a frozen dataclass of its run-time knobs.
 
-    Two more are read where a class has them: `uses_teacher = True`, if `losses` reads its teacher, and FREE_KNOBS, the names of
-    constructor knobs on which no weight depends, so that a training run goes on whatever they are.
+    Two more are read where a class has them: `uses_teacher = True`, if `losses` reads its teacher, and FREE_KNOBS (a tuple), the
+    names of constructor knobs on which no weight depends, so that a training run goes on whatever they are.
     """
 
     vit: VisionTransformer
-    Point: type                     # the dataclass of one operating point; Point() is the headline model
+    Point: type                     # the dataclass of one operating point; Point() is the headline model, as None is
     points: Sequence[Any]           # the operating points of the paper's table, cheapest first
     adaptive: bool | str            # can two images cost differently at one point? "exit": only by the exit they leave at
 
@@ -36,6 +36,15 @@ class Method(Protocol):
 
     def through(self, stages: Sequence[int]) -> Callable[[Tensor], Tensor]:
         """Of a method that writes `trace.exit`: images -> logits as if all went where one image did (`LayerTrace.stages`)."""
+
+
+def own_point(point: Any, method: Method) -> Any:
+    """A point of this method's kind, None being Point(); ValueError, in one sentence, for another method's."""
+    name = type(method).__name__
+    if point is not None and not isinstance(point, method.Point):
+        given = repr(point) if is_dataclass(point) else f"a {type(point).__name__}"
+        raise ValueError(f"{given} is no operating point of {name}; take one of its `points` or make one with {name}.Point")
+    return method.Point() if point is None else point
 
 
 @dataclass(frozen=True)
@@ -51,14 +60,16 @@ class Dense(nn.Module):
 
     def __init__(self, vit: VisionTransformer):
         super().__init__()
+        check_backbone(vit)
         self.vit = vit
         self.points = (Point(),)
 
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K] of images [B, 3, S, S]; equal to the timm model's own."""
-        check_images(images, image_size(self.vit))
+        self.check(point)
+        check_images(images, image_size(self.vit), self.vit.cls_token)
         side, extra = grid(self.vit), self.vit.num_prefix_tokens
-        ids = torch.arange(side * side, device=images.device).expand(len(images), -1)
+        ids = torch.arange(side * side, device=images.device).expand(images.shape[0], -1)
         x = embed(self.vit, images)                                        # [B, P + N, D]
         for layer, block in enumerate(self.vit.blocks):
             q, k, v = qkv(block, x)
@@ -67,6 +78,10 @@ class Dense(nn.Module):
                 trace.add(layer, (side, side), ids, q, k, extra=extra)
             x = x + mlp(block, x)
         return head(self.vit, x)
+
+    def check(self, point: Point | None) -> Point:
+        """The only point; ValueError for another method's."""
+        return own_point(point, self)
 
     def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
         """Cross-entropy."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields
 from math import inf
 from numbers import Integral, Real
 
+from vitlab.numbers import plain
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -74,15 +76,6 @@ RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {      # of the others
     **dict.fromkeys(("mixup", "cutmix"), ("of at least 0", lambda value: 0 <= value < inf)),
     **dict.fromkeys(("lr", "clip"), ("above 0", lambda value: 0 < value < inf)),
 }
-
-
-def plain(value):
-    """A number of numpy's or torch's, a tuple or an array of them, as Python's own; anything else as it is."""
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        return value.item()
-    if isinstance(value, (list, tuple)) or getattr(value, "ndim", None) == 1:
-        return tuple(map(plain, value))
-    return value
 
 
 def checked(name: str, value, default):

@@ -5,8 +5,9 @@
 default nets for 56-pixel pictures, `micro_plain8` has linear patches instead of their stem. Each can be made for another patch
 grid (`create(..., grid=10)`).
 """
+from vitlab.backbones.check import check_backbone, check_stem
 from vitlab.backbones.ends import check_images, embed, grid, head, image_size, preprocessing, resample_positions, tokens
 from vitlab.backbones.make import NAMES, TIMM_NAMES, create, sibling
 
-__all__ = ["NAMES", "TIMM_NAMES", "check_images", "create", "embed", "grid", "head", "image_size", "preprocessing",
-           "resample_positions", "sibling", "tokens"]
+__all__ = ["NAMES", "TIMM_NAMES", "check_backbone", "check_images", "check_stem", "create", "embed", "grid", "head", "image_size",
+           "preprocessing", "resample_positions", "sibling", "tokens"]

@@ -34,7 +34,7 @@ def embed(vit: VisionTransformer, images: Tensor, positions: Tensor | None = Non
 
 def tokens(vit: VisionTransformer, patches: Tensor, positions: Tensor | None = None) -> Tensor:
     """Embedded patches [B, N, D] -> tokens [B, T, D]: prefix tokens in front, positions added."""
-    prefix = [t.expand(len(patches), -1, -1) for t in (vit.cls_token, vit.reg_token) if t is not None]
+    prefix = [t.expand(patches.shape[0], -1, -1) for t in (vit.cls_token, vit.reg_token) if t is not None]
     x = torch.cat([*prefix, patches], 1) + (vit.pos_embed if positions is None else positions)
     return vit.norm_pre(vit.pos_drop(x))
 
@@ -44,20 +44,29 @@ def head(vit: VisionTransformer, x: Tensor) -> Tensor:
     return vit.forward_head(vit.norm(x))
 
 
-def check_images(images: Tensor, size: int) -> None:
+def check_images(images: Tensor, size: int, weight: Tensor | None = None) -> None:
     """Raise ValueError, in one sentence, unless images is a batch [B, 3, size, size] of finite floats.
 
-    Pixels are looked at on the CPU only: elsewhere the look would stall the device.
+    weight: one of the net's, whose device and, outside autocast, kind of float the images must have.
+    Pixels are looked at on the CPU only: elsewhere the look would stall the device. A net that is compiled or exported does
+    not look, and takes any number of images.
     """
     if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[1] != 3:
         shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise ValueError(f"images must be a tensor [B, 3, {size}, {size}], not {shape}; add the batch axis with images[None]")
     if not images.is_floating_point():
         raise ValueError(f"images must be normalised floats, not {images.dtype}; use the image set's images() or prepare()")
-    if len(images) == 0:
+    if images.shape[0] == 0:
         raise ValueError("the batch holds no image; give at least one")
     if images.shape[2] != size or images.shape[3] != size:
         raise ValueError(f"images are {images.shape[2]}x{images.shape[3]} pixels but this net takes {size}x{size}; "
                          f"load the data with image_size={size}")
-    if images.device.type == "cpu" and not torch.jit.is_tracing() and not images.sum().isfinite():
+    if weight is not None and images.device != weight.device:
+        raise ValueError(f"images are on {images.device} but this net is on {weight.device}; "
+                         f'move them with images.to("{weight.device}"), or the net with net.to("{images.device}")')
+    if weight is not None and images.dtype != weight.dtype and not torch.is_autocast_enabled(images.device.type):
+        raise ValueError(f"images are {images.dtype} but this net computes in {weight.dtype}; give images.to({weight.dtype})")
+    if images.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return
+    if not images.sum(dtype=torch.float64).isfinite():                     # in half precision bright pictures overflow
         raise ValueError("images hold NaN or infinite pixels; check the pictures and the normalisation")

@@ -8,9 +8,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from vitlab.backbones import micro, t2t
+from vitlab.backbones.check import obstacle
 from vitlab.backbones.ends import grid as grid_of
 from vitlab.backbones.ends import image_size as size_of
 from vitlab.backbones.ends import resample_positions
+from vitlab.numbers import real, whole
 
 TIMM_NAMES = {
     "deit_tiny": "deit_tiny_patch16_224",
@@ -25,18 +27,25 @@ def create(name: str, num_classes: int = 1000, image_size: int | None = None, pr
     """A timm VisionTransformer by name, for square images of `image_size` pixels (None: the backbone's own).
 
     grid: patches per side (None: the backbone's own). Pretrained weights made for another grid are resampled.
-    Raises ValueError for an unknown name, one that is not a plain ViT with a class token and absolute positions, or a grid
-    that the picture cannot be cut into; ConnectionError when pretrained weights are neither cached nor reachable.
+    Raises ValueError for an unknown name, one that is not a plain ViT with a class token and absolute positions, a size that
+    is no multiple of its patches, or a grid that the picture cannot be cut into; ConnectionError when pretrained weights are
+    neither cached nor reachable.
     """
+    num_classes, drop_path = whole(num_classes, "num_classes"), real(drop_path, "drop_path", 0, 1)
+    image_size = None if image_size is None else whole(image_size, "image_size, the pixels of one side,")
+    grid = None if grid is None else whole(grid, "grid, the patches of one side,")
     if name in micro.DEPTH or name in t2t.SHAPES:
         if pretrained:
             raise ValueError(f"{name} has no pretrained weights on the hub; use pretrained=False, or vitlab.load a checkpoint")
-        vit = (micro.micro(name, num_classes, image_size or 56, drop_path, grid) if name in micro.DEPTH else
-               t2t.t2t_vit(name, num_classes, image_size or 224, drop_path, grid))
+        size, patch, make = ((image_size or 56, micro.patch(name), micro.micro) if name in micro.DEPTH else
+                             (image_size or 224, t2t.PATCH, t2t.t2t_vit))
+        check_size(name, size, patch, grid)
+        vit = make(name, num_classes, size, drop_path, grid)
     else:
         vit = from_timm(name, num_classes, image_size, pretrained, drop_path)
-    if grid is not None and grid != grid_of(vit):                          # plain patches; the small and T2T nets have it
-        regrid(vit, grid, keep=pretrained)
+        check_size(name, size_of(vit), patch_of(vit), grid)
+    if grid is not None and (grid != grid_of(vit) or type(vit.patch_embed) is PatchEmbed and size_of(vit) % grid):
+        regrid(vit, grid, keep=pretrained)                                 # plain patches; the small and T2T nets have it
         if name in micro.PLAIN:
             micro.place(vit)
     vit.made = {"name": name, "num_classes": num_classes, "image_size": size_of(vit), "pretrained": pretrained,
@@ -51,24 +60,46 @@ def sibling(vit: VisionTransformer, grid: int) -> VisionTransformer:
     return create(**vit.made, grid=grid)
 
 
+def check_size(name: str, size: int, patch: int, grid: int | None) -> None:
+    """Raise ValueError for a picture that a backbone's own patches do not fill; for another grid it may be padded."""
+    if size < patch or grid is None and size % patch:
+        fit = sorted({max(size // patch, 1) * patch, (size // patch + 1) * patch})
+        raise ValueError(f"{name} cuts a picture into patches of {patch} pixels, and {size} is no multiple of {patch}; choose "
+                         f"image_size={' or '.join(map(str, fit))}")
+
+
+def patch_of(vit: VisionTransformer) -> int:
+    """Pixels per side of a patch of timm's own model."""
+    stem = vit.patch_embed
+    return stem.patch_size[0] if type(stem) is PatchEmbed else stem.feat_ratio()
+
+
 def from_timm(name: str, num_classes: int, image_size: int | None, pretrained: bool, drop_path: float) -> VisionTransformer:
-    """timm's own model, unchanged."""
+    """timm's own model, unchanged; another model than a plain ViT is found out before its weights are drawn or loaded."""
     full = TIMM_NAMES.get(name, name)
     if not timm.is_model(full.split(".")[0]):
         known = ", ".join(NAMES)
         raise ValueError(f"no backbone is called {name!r}; choose one of {known}, or the timm name of a VisionTransformer")
-    size = {} if image_size is None else {"img_size": image_size}
+    wanted = {"num_classes": num_classes, "drop_path_rate": drop_path} | ({} if image_size is None else {"img_size": image_size})
+    if name not in TIMM_NAMES and (why := unfit(full, wanted)):
+        raise ValueError(f"{name} is not a plain ViT with a class token and absolute positions: it {why}; try deit_small")
     try:
-        vit = timm.create_model(full, pretrained=pretrained, num_classes=num_classes, drop_path_rate=drop_path, **size)
+        vit = timm.create_model(full, pretrained=pretrained, **wanted)
     except Exception as error:
         if pretrained and unreachable(error):
             raise ConnectionError(f"the pretrained weights of {full} are not cached and the hub cannot be reached; "
                                   "go online once, or use pretrained=False") from error
         raise
-    if not isinstance(vit, VisionTransformer) or vit.cls_token is None or vit.pos_embed is None or vit.no_embed_class \
-            or vit.global_pool != "token" or getattr(vit.blocks[0].attn, "gate", None) is not None:
-        raise ValueError(f"{name} is not a plain ViT with a class token and absolute positions; try deit_small")
     return vit
+
+
+def unfit(full: str, wanted: dict) -> str | None:
+    """Why vitlab cannot drive a timm model, as the end of a sentence; None if it can. It is built without its weights."""
+    try:
+        with torch.device("meta"):
+            return obstacle(timm.create_model(full, **wanted))
+    except Exception as error:              # every model refuses in its own way what a ViT's constructor takes
+        return f"cannot be built with {wanted} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
 
 
 def regrid(vit: VisionTransformer, grid: int, keep: bool) -> None:
@@ -87,7 +118,8 @@ def regrid(vit: VisionTransformer, grid: int, keep: bool) -> None:
     if keep:
         with torch.no_grad():
             proj.weight.copy_(resample_patch_embed(old.proj.weight, [patch, patch]))
-            proj.bias.copy_(old.proj.bias)
+            if proj.bias is not None:                                      # CLIP's patches have none
+                proj.bias.copy_(old.proj.bias)
     else:
         nn.init.trunc_normal_(table, std=0.02)
     old.proj, old.patch_size, old.grid_size, old.num_patches = proj, (patch, patch), (grid, grid), grid ** 2

@@ -38,6 +38,11 @@ def micro(name: str, num_classes: int, image_size: int = 56, drop_path: float = 
     return vit
 
 
+def patch(name: str) -> int:
+    """Pixels per side of a patch on the net's own grid."""
+    return PLAIN[name] if name in PLAIN else prod(STRIDES[name])
+
+
 @torch.no_grad()
 def place(vit: VisionTransformer) -> None:
     """Start the patches' positions from the sine-cosine field."""

@@ -17,6 +17,7 @@ SHAPES = {                                                  # width, blocks, hea
 }
 # kernel, stride and padding of the first cut: DVT's code; 4x4 is in DVT's Table 1 but not in its code, this one has its cost
 CUTS = {(224, 14): (7, 4, 2), (224, 10): (11, 6, 5), (224, 7): (14, 8, 3), (224, 4): (24, 14, 5)}
+PATCH = 16                                                  # pixels per side for one token, unless a grid is asked for
 INNER, FEATURES = 64, 32                                    # width inside the stem; random features of the Performer
 
 
@@ -34,12 +35,13 @@ class Performer(nn.Module):
 
     def feature(self, u: Tensor) -> Tensor:
         """phi(u) = exp(W u - |u|²/2) / sqrt(m): [B, n, 64] -> [B, n, 32]."""
-        return torch.exp(F.linear(u, self.w) - u.square().sum(-1, keepdim=True) / 2) / FEATURES ** 0.5
+        return torch.exp(F.linear(u, self.w.to(u.dtype)) - u.square().sum(-1, keepdim=True) / 2) / FEATURES ** 0.5
 
     def forward(self, x: Tensor) -> Tensor:
         k, q, v = self.kqv(self.norm1(x)).chunk(3, -1)
-        with torch.autocast(x.device.type, enabled=False):                 # exp overflows in half precision
-            k, q, wide = self.feature(k.float()), self.feature(q.float()), v.float()
+        wide = v.to(torch.promote_types(v.dtype, torch.float32))           # exp overflows in half precision
+        with torch.autocast(x.device.type, enabled=False):
+            k, q = self.feature(k.to(wide.dtype)), self.feature(q.to(wide.dtype))
             total = q @ k.sum(1)[:, :, None]                               # [B, n, 1]
             y = q @ (k.mT @ wide) / (total + 1e-8)
         x = v + self.proj_drop(self.proj(y.to(v.dtype)))                   # the widths differ, so v stands in for x
@@ -100,9 +102,9 @@ def t2t_vit(name: str, num_classes: int, image_size: int = 224, drop_path: float
             grid: int | None = None) -> VisionTransformer:
     """A T2T-ViT by name; `grid` patches per side, None for one patch per 16 pixels."""
     width, depth, heads, ratio = SHAPES[name]
-    vit = VisionTransformer(img_size=image_size, patch_size=16, num_classes=num_classes, embed_dim=width, depth=depth,
+    vit = VisionTransformer(img_size=image_size, patch_size=PATCH, num_classes=num_classes, embed_dim=width, depth=depth,
                             num_heads=heads, mlp_ratio=ratio, qkv_bias=False, drop_path_rate=drop_path, norm_layer=nn.LayerNorm,
-                            embed_layer=partial(TokensToToken, grid=grid or image_size // 16))
+                            embed_layer=partial(TokensToToken, grid=grid or max(image_size // PATCH, 1)))
     vit.pos_embed = nn.Parameter(positions(vit.patch_embed.num_patches + 1, width), requires_grad=False)
     nn.init.trunc_normal_(vit.cls_token, std=0.02)
     return vit

@@ -6,12 +6,15 @@ next; `carry[rows]` follows the images that stay. Every cascade of vitlab runs t
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import log
+from math import inf, log
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from vitlab.numbers import plain
 from vitlab.trace import Trace
 
 EVEN = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)                # one threshold for all exits, until a search finds better ones
@@ -20,9 +23,13 @@ Stage = Callable[[Tensor, Any, Trace | None], tuple[Tensor, Any]]
 
 @dataclass(frozen=True)
 class Point:
-    """One threshold per exit but the last: leave as soon as an exit is at least this sure. 0 = always, 1 = never."""
+    """One threshold per exit but the last, or one for all: leave as soon as an exit is at least this sure. 0 = always,
+    1 = never. None: nobody leaves early, however many exits there are."""
 
-    thresholds: tuple[float, ...] = (1.0, 1.0)
+    thresholds: tuple[float, ...] | float | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "thresholds", plain(self.thresholds))
 
 
 def confidence(logits: Tensor, images: Tensor, stage: int) -> Tensor:
@@ -37,22 +44,30 @@ def entropy(logits: Tensor, images: Tensor, stage: int) -> Tensor:
 
 
 def random(logits: Tensor, images: Tensor, stage: int) -> Tensor:
-    """A lot in [0, 1) that every picture draws from its own pixels, so that it draws the same in every batch (DVT Table 9)."""
+    """A lot in [0, 1) that every picture draws from its own pixels, so that it draws the same in every batch (DVT Table 9).
+
+    NaN where the answer is, as the other criteria have it.
+    """
     bits = images.float().contiguous().view(torch.int32).flatten(1).long()
     salt = torch.arange(1, bits.shape[1] + 1, device=bits.device) * 2654435761 + stage
-    return (bits * salt).sum(1).remainder(1 << 24).float() / (1 << 24)
+    lot = (bits * salt).sum(1).remainder(1 << 24).float() / (1 << 24)
+    return lot.masked_fill(logits.isnan().any(-1), float("nan"))
 
 
 CRITERIA = {"confidence": confidence, "entropy": entropy, "random": random}
 
 
-def check(thresholds: Sequence[float] | float, exits: int) -> tuple[float, ...]:
-    """Thresholds of a cascade with this many exits; ValueError for a wrong number of them or one outside [0, 1]."""
-    found = tuple(thresholds) if isinstance(thresholds, Sequence) else (thresholds,) * (exits - 1)
+def check(thresholds: Sequence[float] | float | None, exits: int) -> tuple[float, ...]:
+    """Thresholds of a cascade with this many exits, a number being all of them and None 1.0.
+
+    Raises ValueError for a wrong number of them or one outside [0, 1].
+    """
+    given = 1.0 if thresholds is None else plain(thresholds)
+    found = given if isinstance(given, tuple) else (given,) * (exits - 1)
     if len(found) != exits - 1:
         raise ValueError(f"{exits} exits need {exits - 1} thresholds, one for each but the last, not {len(found)}")
-    if bad := [t for t in found if not 0 <= t <= 1]:
-        raise ValueError(f"a threshold must be in [0, 1], not {bad[0]}; 0 leaves at once, 1 never")
+    if bad := [t for t in found if not isinstance(t, Real) or isinstance(t, bool) or not 0 <= t <= 1]:
+        raise ValueError(f"a threshold must be in [0, 1], not {bad[0]!r}; 0 leaves at once, 1 never")
     return found
 
 
@@ -61,10 +76,23 @@ def stop_at(stage: int, exits: int) -> tuple[float, ...]:
     return (1.0,) * stage + (0.0,) * (exits - 1 - stage)
 
 
+def leaves(score: Tensor, threshold: float) -> Tensor:
+    """Which images [b] leave at an exit: those with score >= threshold, so NaN is not sure; the rule of `budget` on float32.
+
+    torch would round the threshold to float32, perhaps below a score that is smaller than it; it is rounded up here.
+    """
+    least = np.float32(threshold)
+    return score >= float(least if float(least) >= threshold else np.nextafter(least, np.float32(inf)))
+
+
 def run(stages: Sequence[Stage], images: Tensor, thresholds: Sequence[float], trace: Trace | None = None,
         criterion: str = "confidence") -> Tensor:
-    """Logits [B, K]; rows that are sure leave the batch. `trace.exit` [B] is the stage that answered, counted from 0."""
-    rows, here, carry = torch.arange(len(images), device=images.device), images, None
+    """Logits [B, K]; rows that are sure leave the batch. `trace.exit` [B] is the stage that answered, counted from 0.
+
+    Where an answer is NaN the image stays, and the last exit answers. With thresholds of 0 and 1 alone nothing depends on the
+    pictures, so such a point can be exported.
+    """
+    rows, here, carry = torch.arange(images.shape[0], device=images.device), images, None
     logits, exits = None, torch.zeros_like(rows)
     if trace is not None:
         trace.begin()
@@ -79,7 +107,7 @@ def run(stages: Sequence[Stage], images: Tensor, thresholds: Sequence[float], tr
         if last or thresholds[number] <= 0:
             break
         if thresholds[number] < 1:
-            stay = (CRITERIA[criterion](answer, here, number) < thresholds[number]).nonzero()[:, 0]
+            stay = (~leaves(CRITERIA[criterion](answer, here, number), thresholds[number])).nonzero()[:, 0]
             if len(stay) == 0:
                 break
             if len(stay) < len(here):

@@ -15,6 +15,7 @@ from vitlab.data.augment import with_every_pillow
 from vitlab.data.names import listed, names_of, numerals, renumbered
 from vitlab.data.picture import USUAL, Preprocessing, in_rgb, normalised, opened, squared
 from vitlab.data.rows import Rows, rows_of
+from vitlab.numbers import whole
 
 
 @dataclass(frozen=True)
@@ -152,11 +153,11 @@ class ImageSet(Dataset):
 
     def first(self, n: int) -> "ImageSet":
         """The first n pictures, in a folder those of the first classes; `sample` takes from all of them."""
-        return self.take(range(min(whole(n), len(self))))
+        return self.take(range(min(whole(n, "a number of pictures"), len(self))))
 
     def sample(self, n: int, seed: int = 0) -> "ImageSet":
         """n random pictures, of every class as its share, in the set's order; all of them where there are no more."""
-        return self.take(proportional(self.labels, whole(n), seed))
+        return self.take(proportional(self.labels, whole(n, "a number of pictures"), seed))
 
     def split(self, share: float, seed: int = 0) -> tuple["ImageSet", "ImageSet"]:
         """(the rest, a random `share` of every class), both in the set's order; a class of one picture stays in the rest.
@@ -207,13 +208,6 @@ class ImageSet(Dataset):
         """The pictures, cut anew where they were cut from larger ones in another way."""
         same = (wanted.crop, wanted.interpolation) == (self.preprocessing.crop, self.preprocessing.interpolation)
         return self.pictures if same or self.source is None else self.source.squared(self.image_size, wanted)
-
-
-def whole(n: int) -> int:
-    """A number of pictures, at least 1; ValueError for anything else."""
-    if isinstance(n, bool | float | str) or n < 1:
-        raise ValueError(f"a number of pictures is a whole number of at least 1, not {n!r}")
-    return int(n)
 
 
 def ranks(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from vitlab.methods.adaptive_depth import AdaptiveDepth
 from vitlab.methods.dvt import DVT
 from vitlab.methods.revit import ReViT
 from vitlab.methods.supervit import SuperViT
+from vitlab.numbers import plain, whole
 
 METHODS = {"dense": Dense, "supervit": SuperViT, "dvt": DVT, "adaptive_depth": AdaptiveDepth, "revit": ReViT}
 
@@ -32,12 +33,13 @@ def create(method: str, backbone: str, num_classes: int | None = None, *, classe
     if unknown := [k for k in knobs if k not in allowed]:
         raise ValueError(f"{method} has no knob {unknown[0]!r}; it has {', '.join(allowed) or 'none'}")
     num_classes, names = counted(num_classes, classes)
+    knobs = {name: plain(value) for name, value in knobs.items()}
     vit = backbones.create(backbone, num_classes, image_size, pretrained, drop_path, grid)
     net = METHODS[method](vit, **knobs)
     net.layout = checkpoint.layout(net)
-    net.made = {"method": method, "backbone": backbone, "num_classes": num_classes,
-                "image_size": backbones.image_size(vit), "drop_path": drop_path, "knobs": knobs}
-    net.made |= {} if grid is None else {"grid": grid}
+    net.made = {"method": method, "backbone": backbone, "num_classes": vit.made["num_classes"],
+                "image_size": backbones.image_size(vit), "drop_path": vit.made["drop_path"], "knobs": knobs}
+    net.made |= {} if grid is None else {"grid": backbones.grid(vit)}
     net.made |= {} if names is None else {"classes": names}
     net.made |= {"preprocessing": backbones.preprocessing(vit)} if pretrained else {}
     return net
@@ -46,10 +48,7 @@ def create(method: str, backbone: str, num_classes: int | None = None, *, classe
 def counted(num_classes: int | None, classes: Sequence[str] | None) -> tuple[int, list[str] | None]:
     """How many classes there are, and their names where they have any; ValueError where the two do not agree."""
     if classes is None:
-        count = 1000 if num_classes is None else num_classes
-        if count < 1:
-            raise ValueError(f"num_classes must be at least 1, not {count}")
-        return count, None
+        return 1000 if num_classes is None else whole(num_classes, "num_classes"), None
     if isinstance(classes, str) or len(classes) == 0:
         raise ValueError(f"classes are the names of at least one class, such as the classes of an image set, not {classes!r}")
     if num_classes not in (None, len(classes)):

@@ -10,10 +10,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vitlab import cascade
-from vitlab.backbones import check_images, embed, grid, head, image_size
+from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size
 from vitlab.block import attention, mlp, qkv
 from vitlab.cascade import Point
 from vitlab.losses import cross_entropy
+from vitlab.method import own_point
+from vitlab.numbers import wholes
 from vitlab.trace import Trace
 
 
@@ -28,16 +30,22 @@ class AdaptiveDepth(nn.Module):
 
     def __init__(self, vit: VisionTransformer, exits: tuple[int, ...] | None = None):
         super().__init__()
+        check_backbone(vit)
         depth = len(vit.blocks)
-        stops = tuple(exits or (max(depth // 3, 1), max(2 * depth // 3, 2)))
-        if list(stops) != sorted(set(stops)) or not 1 <= stops[0] <= stops[-1] < depth:
-            raise ValueError(f"exits must be ascending block numbers from 1 to {depth - 1}, not {stops}")
+        rule = f"exits must be ascending block numbers from 1 to {depth - 1}"
+        stops = (max(depth // 3, 1), max(2 * depth // 3, 2)) if exits is None else wholes(exits, rule)
+        if not stops or list(stops) != sorted(set(stops)) or stops[-1] >= depth:
+            raise ValueError(f"{rule}, not {stops}")
         self.vit, self.stops = vit, (*stops, depth)
         self.heads = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(vit.embed_dim), nn.Linear(vit.embed_dim, vit.num_classes)) for _ in stops)
         many = len(self.stops)
         same = [(t,) * (many - 1) for t in cascade.EVEN]
         self.points = tuple(map(Point, (cascade.stop_at(0, many), *same, cascade.stop_at(many - 1, many))))
+
+    def check(self, point: Point | None) -> Point:
+        """The point with a threshold for each exit but the last; ValueError for another method's or a wrong number of them."""
+        return Point(cascade.check(own_point(point, self).thresholds, len(self.stops)))
 
     def steps(self) -> list[cascade.Stage]:
         """Runs of blocks as functions; the tokens are what is handed on."""
@@ -46,7 +54,7 @@ class AdaptiveDepth(nn.Module):
     def step(self, number: int, images: Tensor, x: Tensor | None, trace: Trace | None) -> tuple[Tensor, Tensor]:
         """The blocks up to one exit: logits [b, K] and tokens [b, P + N, D]."""
         side, extra = grid(self.vit), self.vit.num_prefix_tokens
-        ids = torch.arange(side * side, device=images.device).expand(len(images), -1)
+        ids = torch.arange(side * side, device=images.device).expand(images.shape[0], -1)
         x = embed(self.vit, images) if x is None else x
         for layer in range(self.stops[number - 1] if number else 0, self.stops[number]):
             block = self.vit.blocks[layer]
@@ -59,13 +67,13 @@ class AdaptiveDepth(nn.Module):
 
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K] of normalised images [B, 3, S, S]; None runs every image to the last block."""
-        check_images(images, image_size(self.vit))
-        thresholds = cascade.check(1.0 if point is None else point.thresholds, len(self.stops))
+        thresholds = self.check(point).thresholds
+        check_images(images, image_size(self.vit), self.vit.cls_token)
         return cascade.run(self.steps(), images, thresholds, trace)
 
     def exits(self, images: Tensor) -> Iterator[Tensor]:
         """Logits [B, K] of every exit, no image leaving."""
-        check_images(images, image_size(self.vit))
+        check_images(images, image_size(self.vit), self.vit.cls_token)
         return cascade.run_all(self.steps(), images)
 
     def through(self, stages: Sequence[int]) -> Callable[[Tensor], Tensor]:

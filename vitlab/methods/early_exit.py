@@ -11,6 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitlab import cascade
+from vitlab.method import own_point
+from vitlab.numbers import plain
 from vitlab.trace import Trace
 
 
@@ -20,22 +22,42 @@ class Point:
 
     threshold: float | tuple[float, ...] = 0.7          # or one for each exit but the last
 
+    def __post_init__(self):
+        object.__setattr__(self, "threshold", plain(self.threshold))
+
 
 class EarlyExit(nn.Module):
     """A cascade of operating points of one method, e.g. `EarlyExit(net, (Point(8, 0.5), Point(14, 0.7)))`.
 
-    It owns no parameters of its own. Raises ValueError for fewer than two stages or a threshold outside [0, 1].
+    thresholds: of the operating points, one number each, or a tuple with one for each exit but the last.
+    It owns no parameters of its own. Raises ValueError for fewer than two stages, a stage that is no point of the method, or a
+    threshold outside [0, 1].
     """
 
     Point = Point
 
     def __init__(self, method: nn.Module, stages: Sequence[Any], thresholds: Sequence[float] = (0.3, 0.5, 0.7, 0.9, 0.97, 1.0)):
         super().__init__()
-        if len(stages) < 2:
-            raise ValueError("an early exit needs at least two stages, cheapest first")
+        if not hasattr(method, "check") or not hasattr(method, "points"):
+            raise ValueError(f"an early exit goes over a method, not a {type(method).__name__}; make one with vitlab.create")
+        if not isinstance(stages, Sequence) or len(stages) < 2:
+            raise ValueError("an early exit needs at least two stages, points of the method, cheapest first, "
+                             "such as net.points[0] and net.points[-1]")
+        for point in stages:
+            method.check(point)
         self.method, self.vit, self.stages = method, method.vit, tuple(stages)
-        self.points = tuple(Point(t) for t in thresholds)
+        self.points = tuple(Point(t) for t in plain(thresholds))
+        if not self.points:
+            raise ValueError("an early exit needs at least one threshold, such as (0.5, 0.9)")
+        for point in self.points:
+            self.check(point)
         self.adaptive = True if method.adaptive else "exit"
+
+    def check(self, point: Point | None) -> Point:
+        """The point, Point() for None; ValueError for another method's or thresholds that make no sense."""
+        point = own_point(point, self)
+        cascade.check(point.threshold, len(self.stages))
+        return point
 
     def steps(self) -> list[cascade.Stage]:
         """The stages as functions: each starts from the picture, nothing is handed on."""
@@ -47,7 +69,7 @@ class EarlyExit(nn.Module):
 
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K]; rows that are confident leave the batch. `trace.exit` [B] is the stage that answered."""
-        thresholds = cascade.check((point or Point()).threshold, len(self.stages))
+        thresholds = cascade.check(self.check(point).threshold, len(self.stages))
         return cascade.run(self.steps(), images, thresholds, trace)
 
     def exits(self, images: Tensor) -> Iterator[Tensor]:

@@ -12,10 +12,11 @@ tables of shorter lengths start as the backbone's own table resampled (`resample
 sub-nets are drawn from torch's seeded generator, not from an unseeded one; for backbones of other depth than 12 the drop
 blocks stand at the same fractions of the depth, and for other grids than 14 the lengths at the same fractions of the grid.
 """
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from math import ceil, isfinite
+from math import ceil
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +24,21 @@ from timm.layers import trunc_normal_
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import check_images, embed, grid, head, image_size, resample_positions, tokens
+from vitlab.backbones import (
+    check_backbone,
+    check_images,
+    check_stem,
+    embed,
+    grid,
+    head,
+    image_size,
+    resample_positions,
+    tokens,
+)
 from vitlab.block import attention, cls_attention, mlp, qkv
 from vitlab.losses import cross_entropy, kl
+from vitlab.method import own_point
+from vitlab.numbers import plain, several, whole, wholes
 from vitlab.recipe import Recipe
 from vitlab.tokens import take
 from vitlab.trace import Trace
@@ -35,8 +48,12 @@ from vitlab.trace import Trace
 class Point:
     """One of the operating points of Table 1."""
 
-    length: int = 14            # patches per side
+    length: int | None = None   # patches per side; None: the largest
     keep: float = 1.0           # share of the tokens kept at every drop block
+
+    def __post_init__(self):
+        object.__setattr__(self, "length", plain(self.length))
+        object.__setattr__(self, "keep", plain(self.keep))
 
 
 def resize(images: Tensor, size: int, *, mode: str = "bilinear", align_corners: bool = True) -> Tensor:
@@ -89,6 +106,10 @@ def four_to_one(score: Tensor, count: int) -> Tensor:
 TOKEN_TYPES = {"low": lowest, "80_20": four_to_one, "random": random, "high": highest}
 
 
+LENGTHS_RULE = "lengths must be ascending whole numbers of patches per side, such as (8, 10, 12, 14)"
+RATES_RULE = "rates must be different numbers in (0, 1], such as (0.5, 0.7, 1.0)"
+
+
 class SuperViT(nn.Module):
     """One ViT for every pair of `lengths` and `rates`.
 
@@ -110,12 +131,13 @@ class SuperViT(nn.Module):
                  token_type: str = "low", count_cls: bool = True, align: str = "image_ac", mode: str = "bilinear",
                  embedding: str = "shared", resample: bool = True):
         super().__init__()
-        depth, side = len(vit.blocks), grid(vit)
-        self.vit = vit
-        vit.patch_embed.strict_img_size = False                            # the stem sees every length's size
-        self.lengths = tuple(lengths or (round(n * side / 14) for n in (8, 10, 12, 14)))
-        self.rates = tuple(sorted(rates))
-        self.drop_blocks = tuple(drop_blocks or (n * depth // 4 + 1 for n in (1, 2, 3)))
+        check_backbone(vit)
+        self.vit, side, depth = vit, grid(vit), len(vit.blocks)
+        self.lengths = tuple(sorted({max(round(n * side / 14), 1) for n in (8, 10, 12, 14)})) if lengths is None else (
+            wholes(lengths, LENGTHS_RULE))
+        self.rates = tuple(sorted(several(rates, RATES_RULE)))
+        self.drop_blocks = tuple(sorted({n * depth // 4 + 1 for n in (1, 2, 3)})) if drop_blocks is None else (
+            wholes(drop_blocks, f"drop_blocks must be ascending block numbers from 1 to {depth}"))
         self.subnets, self.objective, self.token_type, self.count_cls = subnets, objective, token_type, count_cls
         self.align, self.mode, self.embedding = align, mode, embedding
         self.check_knobs()
@@ -123,16 +145,23 @@ class SuperViT(nn.Module):
         self.make_positions(resample)
         self.patch_embeds = nn.ModuleDict(
             {str(n): self.own_embedding(n) for n in self.lengths if embedding == "individual" and n != side})
+        if self.patch_embeds and getattr(vit, "made", {}).get("pretrained"):
+            warnings.warn('the pretrained patch embedding serves the largest length alone: with embedding="individual" those of '
+                          'the others start anew; use embedding="shared" to keep it', stacklevel=3)
+        vit.patch_embed.strict_img_size = False                            # the stem sees every length's size
+        for n in self.lengths:
+            own = str(n) in self.patch_embeds
+            check_stem(self.patch_embeds[str(n)] if own else vit.patch_embed, vit.cls_token,
+                       image_size(vit) if own else self.pixels(n), n)
 
     def check_knobs(self) -> None:
         """Fail at the door: one sentence for each knob that makes no sense."""
         depth, blocks = len(self.vit.blocks), self.drop_blocks
-        if list(self.lengths) != sorted(set(self.lengths)) or self.lengths[0] < 1:
-            raise ValueError("lengths must be ascending whole numbers of patches per side, such as (8, 10, 12, 14), "
-                             f"not {self.lengths}")
+        if not self.lengths or list(self.lengths) != sorted(set(self.lengths)):
+            raise ValueError(f"{LENGTHS_RULE}, not {self.lengths}")
         if not self.rates or len(set(self.rates)) != len(self.rates) or not all(0 < r <= 1 for r in self.rates):
-            raise ValueError(f"rates must be different numbers in (0, 1], such as (0.5, 0.7, 1.0), not {self.rates}")
-        if list(blocks) != sorted(set(blocks)) or not 1 <= blocks[0] <= blocks[-1] <= depth:
+            raise ValueError(f"{RATES_RULE}, not {self.rates}")
+        if not blocks or list(blocks) != sorted(set(blocks)) or blocks[-1] > depth:
             raise ValueError(f"drop_blocks must be ascending block numbers from 1 to {depth}, not {blocks}")
         for name, value, choices in (
             ("subnets", self.subnets, ("four", "all")), ("objective", self.objective, ("ce_kl", "ce")),
@@ -163,17 +192,19 @@ class SuperViT(nn.Module):
         return {"vit.pos_embed", "vit.cls_token"} | {f"pos.{n}" for n in self.pos}
 
     def check(self, point: Point | None) -> Point:
-        """The point, or the largest for None; ValueError for a length that was not trained or a keep rate outside (0, 1]."""
-        point = point or Point(self.lengths[-1], 1.0)
-        if point.length not in self.lengths:
-            raise ValueError(f"length {point.length} was not trained; choose from {self.lengths}")
-        if not (isfinite(point.keep) and 0 < point.keep <= 1):
-            raise ValueError(f"keep must be in (0, 1], not {point.keep}; 1.0 keeps every token")
-        return point
+        """The point, the largest length for None; ValueError for a length that was not trained or a keep rate outside (0, 1]."""
+        point = own_point(point, self)
+        length = self.lengths[-1] if point.length is None else whole(point.length, "length")
+        if length not in self.lengths:
+            raise ValueError(f"length {length} was not trained; choose from {self.lengths}")
+        if type(point.keep) not in (int, float) or not 0 < point.keep <= 1:
+            raise ValueError(f"keep must be in (0, 1], not {point.keep!r}; 1.0 keeps every token")
+        return Point(length, point.keep)
 
     def schedule(self, point: Point) -> dict[int, int]:
         """Drop block (0-based) -> number of patches kept there; plain numbers, known before the pass (Sec. 3.2.2)."""
-        kept, patches = {}, point.length ** 2
+        point, kept = self.check(point), {}
+        patches = point.length ** 2
         for block in self.drop_blocks if point.keep < 1 else ():
             patches = min(ceil(round(point.keep * (patches + self.count_cls), 9)), patches)
             kept[block - 1] = patches
@@ -184,19 +215,23 @@ class SuperViT(nn.Module):
         positions = self.pos[str(length)] if str(length) in self.pos else self.vit.pos_embed
         if str(length) in self.patch_embeds:
             return tokens(self.vit, self.patch_embeds[str(length)](images).flatten(2).mT, positions)
-        patch = image_size(self.vit) // grid(self.vit)
-        extra = {"patch": patch} if self.align == "patch" else {}
-        small = ALIGN[self.align](images, length * patch, mode=self.mode, **extra)
+        extra = {"patch": image_size(self.vit) // grid(self.vit)} if self.align == "patch" else {}
+        small = ALIGN[self.align](images, self.pixels(length), mode=self.mode, **extra)
         return embed(self.vit, small, positions)
+
+    def pixels(self, length: int) -> int:
+        """Pixels per side to which the picture is resized for a length; on the backbone's own grid it stays as it is."""
+        size, side = image_size(self.vit), grid(self.vit)
+        return size if length == side else length * (size // side)
 
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K] of normalised images [B, 3, S, S] at one operating point; dropped tokens are really gone."""
         point = self.check(point)
-        check_images(images, image_size(self.vit))
+        check_images(images, image_size(self.vit), self.vit.cls_token)
         length, extra, kept = point.length, self.vit.num_prefix_tokens, self.schedule(point)
         choose = TOKEN_TYPES[self.token_type]
-        prefix = torch.arange(extra, device=images.device).expand(len(images), -1)
-        ids = torch.arange(length ** 2, device=images.device).expand(len(images), -1)
+        prefix = torch.arange(extra, device=images.device).expand(images.shape[0], -1)
+        ids = torch.arange(length ** 2, device=images.device).expand(images.shape[0], -1)
         x = self.patchify(images, length)                                  # [B, P + N, D]
         for layer, block in enumerate(self.vit.blocks):
             q, k, v = qkv(block, x)

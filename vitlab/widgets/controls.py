@@ -4,10 +4,10 @@ from math import isclose
 from typing import Any
 
 import ipywidgets as W
-import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from vitlab.measure.speed import PRECISIONS
+from vitlab.numbers import plain
 from vitlab.widgets.engine import devices
 from vitlab.widgets.records import shown
 
@@ -55,13 +55,6 @@ def point_of(method: nn.Module, knobs: dict[str, W.SelectionSlider]) -> Any:
             chosen[name] = next(iter(values), getattr(method.points[-1], name))
         left = [point for point in left if getattr(point, name) == chosen[name]]
     return method.Point(**chosen)
-
-
-def plain(value: Any) -> Any:
-    """A number of numpy's or torch's as Python's own, several of them as a tuple; anything else as it is."""
-    if isinstance(value, np.generic | np.ndarray | Tensor):
-        value = value.tolist()
-    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
 def same(one: Any, other: Any) -> bool:

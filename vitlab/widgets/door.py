@@ -7,7 +7,7 @@ from torch import nn
 
 from vitlab.data.imageset import image_set
 from vitlab.measure.speed import PRECISIONS
-from vitlab.widgets.controls import plain
+from vitlab.numbers import plain
 from vitlab.widgets.engine import devices
 from vitlab.widgets.panel import Panel
 

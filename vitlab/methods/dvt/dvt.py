@@ -10,7 +10,10 @@ Where paper and official code differ we follow the code (its counts make the pap
   * upsampling is nearest to twice the upstream grid, then average pooling: two taps per axis, never bilinear.
 Departures from both: rows really leave the batch (the code runs every stage and simulates exits afterwards); thresholds come
 from `vitlab.budget`; the widened layers start as the backbone's own in the columns that were there; for narrower nets than
-T2T-ViT-12 the context's 128 and 48 shrink with the width; for other grids than 14 the grids stand at the same fractions.
+T2T-ViT-12 the context's 128 and 48 shrink with the width; for other grids than 14 the grids stand at the same fractions; class
+tokens and positions are not weight-decayed (the code's list of them misses the names inside a cascade); the cosine of the
+schedule runs over all 310 epochs (the code's over 300, then ten at the lowest rate); where fewer images are left than the
+geometric rule means to let go, all of them leave (in the code none does).
 The context of the last block of the last stage reaches patches that nobody reads; it is kept because the paper counts it.
 """
 from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +24,13 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vitlab import cascade
-from vitlab.backbones import check_images, embed, grid, head, image_size, sibling
+from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, sibling
 from vitlab.block import attend, attention, attention_logits, mlp, qkv
 from vitlab.cascade import CRITERIA, Point
 from vitlab.losses import cross_entropy
-from vitlab.methods.dvt.reuse import Context, Enlarge, Naive, Relations, Reuse, layers_of, widen
+from vitlab.method import own_point
+from vitlab.methods.dvt.reuse import Context, Enlarge, Naive, Relations, Reuse, check_widen, layers_of, widen
+from vitlab.numbers import plain, whole, wholes
 from vitlab.recipe import Recipe
 from vitlab.trace import Trace
 
@@ -47,7 +52,7 @@ class Stage(nn.Module):
     def forward(self, images: Tensor, up: Reuse | None, trace: Trace | None = None) -> tuple[Tensor, Reuse]:
         """Logits [b, K] of images [b, 3, S, S] and what the next stage may reuse (Eqs. 5 and 9)."""
         side, extra = grid(self.vit), self.vit.num_prefix_tokens
-        ids = torch.arange(side * side, device=images.device).expand(len(images), -1)
+        ids = torch.arange(side * side, device=images.device).expand(images.shape[0], -1)
         low = None if self.relations is None else self.relations(up.relations)
         features, relations = [], []
         x = embed(self.vit, images)                                        # [b, P + N, D]
@@ -71,6 +76,9 @@ class Stage(nn.Module):
                                         torch.cat(relations, 1) if relations else None)
 
 
+GRIDS_RULE = "grids must be at least two ascending numbers of patches per side, such as (7, 10, 14)"
+
+
 class DVT(nn.Module):
     """The cascade on any backbone that `backbones.create` makes.
 
@@ -80,7 +88,8 @@ class DVT(nn.Module):
     "shallow", "deep" upstream blocks (Tables 8, 13); relation_layers: "all", "shallow", "deep" downstream (Table 12);
     relation_net: "mlp" or "linear"; upsample: "grid", "naive" (Table 8), or "official", the slow twin of "grid".
     criterion: what makes an exit sure, "confidence", "entropy" or "random" (Table 9).  reuse_hidden, reuse_dim: 128 and 48.
-    zero_relations: the relation MLP starts silent.  thresholds: operating points, one tuple each (see `set_thresholds`).
+    zero_relations: the relation MLP starts silent.  thresholds: operating points (see `set_thresholds`); training does not look
+    at them.
     Raises ValueError for a knob that makes no sense.
     """
 
@@ -95,11 +104,16 @@ class DVT(nn.Module):
                  zero_relations: bool = False, reuse_hidden: int | None = None, reuse_dim: int | None = None,
                  thresholds: Sequence[Sequence[float]] | None = None):
         super().__init__()
-        self.grids = tuple(grids or (round(n * grid(vit) / 14) for n in (7, 10, 14)))
+        check_backbone(vit)
+        if features:
+            check_widen(vit)
+        self.grids = tuple(sorted({max(round(n * grid(vit) / 14), 1) for n in (7, 10, 14)})) if grids is None else (
+            wholes(grids, GRIDS_RULE))
         self.criterion, self.detach = criterion, detach
         self.check_knobs(feature_layers, feature_source, relation_source, relation_layers, relation_net, upsample)
         depth, heads, width = len(vit.blocks), vit.blocks[0].attn.num_heads, vit.embed_dim
-        hidden, out = reuse_hidden or min(128, width // 2), reuse_dim or min(48, 3 * width // 16)
+        hidden = min(128, width // 2) if reuse_hidden is None else whole(reuse_hidden, "reuse_hidden")
+        out = min(48, 3 * width // 16) if reuse_dim is None else whole(reuse_dim, "reuse_dim")
         enlarge = Naive if upsample == "naive" else partial(Enlarge, how=upsample)
         stages = []
         for number, side in enumerate(self.grids):
@@ -118,9 +132,8 @@ class DVT(nn.Module):
 
     def check_knobs(self, feature_layers, feature_source, relation_source, relation_layers, relation_net, upsample) -> None:
         """Fail at the door: one sentence for each knob that makes no sense."""
-        if len(self.grids) < 2 or list(self.grids) != sorted(set(self.grids)) or self.grids[0] < 1:
-            raise ValueError("grids must be at least two ascending numbers of patches per side, such as (7, 10, 14), "
-                             f"not {self.grids}")
+        if len(self.grids) < 2 or list(self.grids) != sorted(set(self.grids)):
+            raise ValueError(f"{GRIDS_RULE}, not {self.grids}")
         for name, value, choices in (
             ("feature_layers", feature_layers, ("all", "first", "shallow", "deep")),
             ("feature_source", feature_source, ("final", "layerwise")),
@@ -138,13 +151,19 @@ class DVT(nn.Module):
         """The net of the last stage."""
         return self.stages[-1].vit
 
-    def set_thresholds(self, thresholds: Sequence[Sequence[float]] | None) -> None:
+    def set_thresholds(self, thresholds: Sequence[Sequence[float]] | Sequence[float] | float | None) -> None:
         """The operating points that sweeps and sliders offer, cheapest first; None: one threshold for all exits.
 
+        thresholds: a row of points, each with a threshold for every exit but the last, [(0.4, 0.6), (0.7, 0.9)]. One point may
+        stand alone: (0.4, 0.9), or 0.7 for all exits. A cascade of two exits may have a row of numbers, each a point.
         Points that always leave at the first exit and that never leave early are added at the two ends.
         """
-        exits = len(self.grids)
-        found = [cascade.check(t, exits) for t in (thresholds if thresholds is not None else cascade.EVEN)]
+        exits, given = len(self.grids), plain(thresholds)
+        if not isinstance(given, tuple | None):
+            given = (given,)
+        elif given and exits > 2 and not any(isinstance(t, tuple) for t in given):
+            given = (given,)
+        found = [cascade.check(t, exits) for t in (cascade.EVEN if given is None else given)]
         ends = cascade.stop_at(0, exits), cascade.stop_at(exits - 1, exits)
         self.points = tuple(Point(t) for t in dict.fromkeys([ends[0], *(t for t in found if t not in ends), ends[1]]))
         if hasattr(self, "made"):
@@ -153,6 +172,10 @@ class DVT(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that the DeiT recipe does not decay."""
         return {f"stages.{i}.vit.{name}" for i in range(len(self.stages)) for name in ("pos_embed", "cls_token")}
+
+    def check(self, point: Point | None) -> Point:
+        """The point with a threshold for each exit but the last; ValueError for another method's or a wrong number of them."""
+        return Point(cascade.check(own_point(point, self).thresholds, len(self.stages)))
 
     def steps(self) -> list[cascade.Stage]:
         """The stages as functions of the pictures and of what the stage before hands on."""
@@ -164,13 +187,13 @@ class DVT(nn.Module):
 
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K] of normalised images [B, 3, S, S]; None runs every image to the last exit (Sec. 3.3)."""
-        check_images(images, image_size(self.vit))
-        thresholds = cascade.check(1.0 if point is None else point.thresholds, len(self.stages))
+        thresholds = self.check(point).thresholds
+        check_images(images, image_size(self.vit), self.vit.cls_token)
         return cascade.run(self.steps(), images, thresholds, trace, self.criterion)
 
     def exits(self, images: Tensor) -> Iterator[Tensor]:
         """Logits [B, K] of every exit, no image leaving."""
-        check_images(images, image_size(self.vit))
+        check_images(images, image_size(self.vit), self.vit.cls_token)
         return cascade.run_all(self.steps(), images)
 
     def through(self, stages: Sequence[int]) -> Callable[[Tensor], Tensor]:

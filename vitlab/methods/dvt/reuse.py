@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from timm.layers import trunc_normal_
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 HIDDEN_BYTES = 64 * 2 ** 20                                 # of the relation MLP's hidden channels, when nothing is trained
@@ -79,7 +81,8 @@ class Reuse:
 class Context(nn.Module):
     """E_l = f_l(z_up), Eq. 4: an embedding of the upstream features for each block that reuses them.
 
-    reuse_cls False puts zeros where the class token is, as the paper found better.
+    reuse_cls False puts zeros where the class token is, as the paper found better. Starts as the code's, like the backbone:
+    weights with a standard deviation of 0.02, no biases.
     """
 
     def __init__(self, width: int, hidden: int, out: int, layers: Sequence[int], enlarge: Enlarge, *, norm: bool,
@@ -89,6 +92,9 @@ class Context(nn.Module):
         self.nets = nn.ModuleDict({
             str(layer): nn.Sequential(nn.LayerNorm(width) if norm else nn.Identity(), nn.Linear(width, hidden), nn.GELU(),
                                       nn.Linear(hidden, out)) for layer in layers})
+        for linear in (part for part in self.nets.modules() if isinstance(part, nn.Linear)):
+            trunc_normal_(linear.weight, std=0.02)
+            nn.init.zeros_(linear.bias)
 
     def forward(self, layer: int, features: list[Tensor]) -> Tensor:
         """[B, P + N, D'] for one block."""
@@ -118,7 +124,7 @@ class Relations(nn.Module):
     def forward(self, relations: Tensor) -> Tensor:
         """A_up [B, M, T, T] -> the logits to add, still on the upstream grid: [B, H * blocks, T, T]."""
         few = max(1, HIDDEN_BYTES // (4 * self.hidden * relations.shape[-1] ** 2))
-        if torch.is_grad_enabled() or len(relations) <= few:
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or len(relations) <= few:   # a graph has no number of images
             return self.net(relations)
         return torch.cat([self.net(part) for part in relations.split(few)])
 
@@ -130,14 +136,24 @@ class Relations(nn.Module):
         return self.enlarge.both(low[:, first:first + self.heads])
 
 
+def check_widen(vit: VisionTransformer) -> None:
+    """Raise ValueError unless `widen` can take every block of a net."""
+    for block in vit.blocks:
+        norm, first = block.norm2, getattr(block.mlp, "fc1", None)
+        if not isinstance(norm, nn.LayerNorm) or norm.bias is None or not isinstance(first, nn.Linear):
+            raise ValueError(f"DVT widens the LayerNorm and the first layer of every MLP, but this backbone has "
+                             f"{type(norm).__name__} and {type(block.mlp).__name__}; take a DeiT or T2T-ViT, or features=False")
+
+
 def widen(block: nn.Module, by: int) -> None:
     """Let a block's MLP take `by` more channels; what was there stays in the first columns."""
     norm, linear = block.norm2, block.mlp.fc1
     width = linear.in_features
     block.norm2 = type(norm)(width + by, eps=norm.eps)
-    block.mlp.fc1 = nn.Linear(width + by, linear.out_features)
+    block.mlp.fc1 = nn.Linear(width + by, linear.out_features, bias=linear.bias is not None)
     with torch.no_grad():
         block.norm2.weight[:width], block.norm2.bias[:width] = norm.weight, norm.bias
         block.mlp.fc1.weight.normal_(std=linear.weight.std().item())
         block.mlp.fc1.weight[:, :width] = linear.weight
-        block.mlp.fc1.bias.copy_(linear.bias)
+        if linear.bias is not None:
+            block.mlp.fc1.bias.copy_(linear.bias)

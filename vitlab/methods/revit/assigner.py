@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vitlab import checkpoint
 from vitlab.backbones import check_images
 from vitlab.measure import gmacs
+from vitlab.numbers import plain, real, whole
 from vitlab.recipe import Recipe
 
 
@@ -44,10 +45,13 @@ class TLA(nn.Module):
 
     def __init__(self, lengths: int, image_size: int, architecture: tuple | None = None):
         super().__init__()
-        found = Architecture(*(architecture or (MICRO if image_size < SMALL_PICTURES else SMALL)))
+        lengths, image_size = whole(lengths, "lengths"), whole(image_size, "image_size")
+        small = MICRO if image_size < SMALL_PICTURES else SMALL
+        small = small._replace(pixels=min(small.pixels, image_size))
+        found = Architecture(*(small if architecture is None else plain(architecture)))
         if lengths < 2:
             raise ValueError(f"an assigner chooses between at least two lengths, not {lengths}")
-        if not 16 <= found.pixels <= image_size:
+        if not 16 <= whole(found.pixels, "pixels") <= image_size:
             raise ValueError(f"an assigner looks at 16 to {image_size} pixels per side, not {found.pixels}")
         self.net, self.architecture, self.image_size = build(found, lengths), found, image_size
         self.register_buffer("balance", torch.ones(lengths), persistent=False)
@@ -56,13 +60,21 @@ class TLA(nn.Module):
                      "drop_path": 0.0, "knobs": {"architecture": found}}
 
     def forward(self, images: Tensor, point: None = None) -> Tensor:
-        """Logits [B, k] of normalised images [B, 3, S, S]."""
-        check_images(images, self.image_size)
+        """Logits [B, k] of normalised images [B, 3, S, S]; an assigner has no operating points."""
+        if point is not None:
+            raise ValueError(f"an assigner has no operating points, so it cannot run at {point!r}; leave the point out")
+        check_images(images, self.image_size, next(self.parameters()))
         size = (self.architecture.pixels,) * 2
-        return self.net(F.interpolate(images, size, mode="bilinear", antialias=True))
+        wide = images.to(torch.promote_types(images.dtype, torch.float32))  # no half precision: the kernel is missing on a CPU
+        return self.net(F.interpolate(wide, size, mode="bilinear", antialias=True).to(images.dtype))
 
     def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
-        """Class-balanced cross-entropy, see `weigh`; labels [B] are positions among the ascending lengths."""
+        """Class-balanced cross-entropy, see `weigh`; labels [B] are positions among the ascending lengths.
+
+        Raises ValueError for a single image, of which the net's BatchNorm has no statistics.
+        """
+        if self.training and images.shape[0] < 2:
+            raise ValueError("an assigner learns from at least two pictures a step, because of its BatchNorm; raise batch")
         yield {"ce": F.cross_entropy(self(images).float(), labels, self.balance)}
 
     def check(self, lengths: int, image_size: int) -> None:
@@ -81,9 +93,12 @@ class TLA(nn.Module):
 def build(architecture: Architecture, lengths: int) -> nn.Module:
     """The timm net; ValueError for a name it does not know, or multipliers where there are none."""
     name, width, depth, _ = architecture
+    for what, value in (("width", width), ("depth", depth)):
+        if real(value, what) == 0:
+            raise ValueError(f"{what} must be a number above 0, not 0")
     if name == "efficientnet_b0":
         return _gen_efficientnet(name, channel_multiplier=width, depth_multiplier=depth, num_classes=lengths)
-    if not timm.is_model(name):
+    if not timm.is_model(str(name)):
         raise ValueError(f"timm has no net called {name!r}; try efficientnet_b0 or tinynet_e")
     if (width, depth) != (1, 1):
         raise ValueError(f"only efficientnet_b0 has width and depth; give 1 and 1 for {name}")

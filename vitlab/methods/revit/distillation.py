@@ -4,12 +4,12 @@ A pass is a dict of tensors: "logits" [B, K]; "dist" [B, K], the distillation to
 weighed, "features" [B, D, n, n] and "attention" [B, n, n], the last block's patches and the class token's look at them.
 """
 from dataclasses import dataclass
-from math import isfinite
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from vitlab.losses import cross_entropy, kl
+from vitlab.numbers import real
 
 
 def feature_transfer(student: Tensor, teacher: Tensor) -> Tensor:
@@ -41,15 +41,14 @@ class SelfDistillation:
     """Weight of the attention transfer."""
 
     def __post_init__(self):
-        if not (isfinite(self.tau) and self.tau > 0):
-            raise ValueError(f"tau must be a temperature above 0, such as 0.9, not {self.tau}")
-        if not 0 <= self.lambda_ <= 1:
+        for name in ("tau", "lambda_", "w_feat", "w_attn"):
+            object.__setattr__(self, name, real(getattr(self, name), name))
+        if self.tau == 0:
+            raise ValueError("tau must be a temperature above 0, such as 0.9, not 0")
+        if self.lambda_ > 1:
             raise ValueError(f"lambda_ must be in [0, 1], not {self.lambda_}; 0 is training without self-distillation")
         if self.teacher not in ("soft", "hard"):
             raise ValueError(f"teacher must be soft or hard, not {self.teacher!r}")
-        for name in ("w_feat", "w_attn"):
-            if not (isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name} must be a number of at least 0, not {getattr(self, name)}")
 
     def terms(self, said: dict[str, Tensor], lesson: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """A shorter length's losses, weighed (Eq. 1 = ce + kl); terms of weight 0 are left out."""

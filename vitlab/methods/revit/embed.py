@@ -2,6 +2,7 @@
 
 Lengths are patches per side, the largest first. What belongs to the largest stays where timm has it.
 """
+import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 
@@ -11,6 +12,7 @@ from timm.layers import resample_abs_pos_embed, trunc_normal_
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from vitlab.backbones.check import check_stem
 from vitlab.backbones.ends import image_size, resample_positions, tokens
 from vitlab.backbones.make import sibling
 from vitlab.methods.revit.stems import CenterPatch, carry, conv_stem
@@ -67,7 +69,8 @@ class LengthEmbed(nn.Module):
     resized picture).  positions: "separate" tables, or one that is resampled ("interp") or, made for the shortest
     length, "zeropad"ded.  stem: "patch" or "conv".  dist_token: whether all lengths but the largest have a distillation
     token after the class token; with shared positions it has no row of its own, which would only add to the token.
-    Raises ValueError for another word, a length that the picture cannot be cut into, or a stem that cannot be had.
+    Raises ValueError for another word, a length that the picture cannot be cut into, or a stem that cannot be had; warns
+    where a pretrained patch embedding gives way to convolutions.
     """
 
     def __init__(self, vit: VisionTransformer, lengths: Sequence[int], patch: str, positions: str, stem: str,
@@ -80,7 +83,13 @@ class LengthEmbed(nn.Module):
         tables = {n: nets[n].pos_embed if n in nets else
                   nn.Parameter(resample_positions(vit, n), vit.pos_embed.requires_grad) for n in shorter}
         stems = {n: net.patch_embed for n, net in nets.items()}
+        if patch == "resize":
+            for n in shorter:
+                check_stem(vit.patch_embed, vit.cls_token, self.resized(vit, n), n)
         if stem == "conv":
+            if getattr(vit, "made", {}).get("pretrained"):
+                warnings.warn("the pretrained patch embedding is not used: the convolutions of stem=\"conv\" start anew; use "
+                              "stem=\"patch\" to keep it", stacklevel=4)
             vit.patch_embed, *others = (conv_stem(vit, n) for n in lengths)
             stems = dict(zip(shorter, others, strict=True))
         if patch == "shared_center":
@@ -108,6 +117,10 @@ class LengthEmbed(nn.Module):
         """Tokens of a length that are no patches."""
         return self.plain + (self.dist_token is not None and length != self.lengths[0])
 
+    def resized(self, vit: VisionTransformer, length: int) -> int:
+        """Pixels per side of a picture that one embedding of the largest length cuts into length x length patches."""
+        return length * (image_size(vit) // self.lengths[0])
+
     def with_dist_row(self, table: Tensor) -> Tensor:
         """A position table with a row of zeros for the distillation token."""
         return torch.cat([table[:, :self.plain], torch.zeros_like(table[:, :1]), table[:, self.plain:]], 1)
@@ -127,11 +140,11 @@ class LengthEmbed(nn.Module):
         """Images [B, 3, S, S] -> tokens [B, T, D] of one length, positions added."""
         stem = self.stems[str(length)] if str(length) in self.stems else vit.patch_embed
         if self.patch == "resize" and length != self.lengths[0]:
-            size = (length * (image_size(vit) // self.lengths[0]),) * 2
+            size = (self.resized(vit, length),) * 2
             images = F.interpolate(images, size, mode="bilinear", align_corners=True)
         x = stem(images, length) if self.patch == "shared_center" else stem(images)
         if self.prefix(length) > self.plain:
-            x = torch.cat([self.dist_token.expand(len(x), -1, -1), x], 1)
+            x = torch.cat([self.dist_token.expand(x.shape[0], -1, -1), x], 1)
         return tokens(vit, x, self.table(vit, length))
 
     @torch.no_grad()

@@ -21,23 +21,25 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
 
 import torch
 from timm.layers import trunc_normal_
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import check_images, grid, image_size, sibling
+from vitlab.backbones import check_backbone, check_images, grid, image_size, sibling
 from vitlab.block import attention, cls_attention, mlp, qkv
 from vitlab.losses import cross_entropy
+from vitlab.method import own_point
 from vitlab.methods.revit.assigner import TLA, choose, relative_cost
 from vitlab.methods.revit.distillation import SelfDistillation
 from vitlab.methods.revit.embed import LengthEmbed, copy_backbone, length_norms
+from vitlab.numbers import plain, real, whole, wholes
 from vitlab.recipe import Recipe
 from vitlab.trace import Trace
 
 LENGTHS = {14: (14, 10, 7), 24: (24, 16, 12)}               # Sec. 4; Algorithm 1's 16, 24, 32 pixels at 384
+LENGTHS_RULE = "lengths must be whole numbers of patches per side, the largest, which teaches, first, such as (14, 10, 7)"
 COST_WEIGHTS = (2.0, 1.0, 0.5, 0.25, 0.0)                   # operating points with an assigner
 
 
@@ -47,6 +49,10 @@ class Point:
 
     length: int | None = None       # patches per side
     cost_weight: float = 0.0        # of the assigner: log p - cost_weight * cost relative to the largest length
+
+    def __post_init__(self):
+        object.__setattr__(self, "length", plain(self.length))
+        object.__setattr__(self, "cost_weight", plain(self.cost_weight))
 
 
 def serial(lesson: dict[str, Tensor] | None) -> dict[str, Tensor]:
@@ -76,8 +82,10 @@ class ReViT(nn.Module):
                  tau: float = 0.9, lambda_: float = 0.5, teacher: str = "soft", w_feat: float = 0.0,
                  w_attn: float = 0.0, head_per_length: bool = False, assigner: tuple | None = None):
         super().__init__()
+        check_backbone(vit)
         side = grid(vit)
-        self.lengths = tuple(lengths or LENGTHS.get(side) or (round(n * side / 14) for n in LENGTHS[14]))
+        scaled = LENGTHS.get(side) or tuple(sorted({max(round(n * side / 14), 1) for n in LENGTHS[14]}, reverse=True))
+        self.lengths = scaled if lengths is None else wholes(lengths, LENGTHS_RULE)
         self.distillation = SelfDistillation(tau, lambda_, teacher, w_feat, w_attn)
         self.check_knobs(norm, dist_token)
         largest, *shorter = self.lengths
@@ -107,10 +115,8 @@ class ReViT(nn.Module):
 
     def check_knobs(self, norm: str, dist_token: str) -> None:
         """Fail at the door: one sentence for each knob that makes no sense."""
-        n = self.lengths
-        if not all(type(each) is int for each in n) or list(n) != sorted(set(n), reverse=True) or n[-1] < 1:
-            raise ValueError("lengths must be whole numbers of patches per side, the largest, which teaches, first, "
-                             f"such as (14, 10, 7), not {n}")
+        if not self.lengths or list(self.lengths) != sorted(set(self.lengths), reverse=True):
+            raise ValueError(f"{LENGTHS_RULE}, not {self.lengths}")
         for name, value, choices in (("norm", norm, ("tal", "shared")), ("dist_token", dist_token, ("none", "deit"))):
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
@@ -125,18 +131,20 @@ class ReViT(nn.Module):
     def init_from(self, vit: VisionTransformer) -> None:
         """Start every length from one plain backbone's weights, such as DeiT's; ValueError where they do not fit.
 
-        Blocks are taken as they are, LayerNorms copied, positions and patch kernels resampled.
+        Blocks are taken as they are, LayerNorms and the heads of all lengths copied, positions and patch kernels resampled.
         """
         copy_backbone(vit, self.vit)
+        for own in self.heads.values():
+            own.load_state_dict(vit.head.state_dict())
         self.embed.init_from(vit)
 
     def attach(self, assigner: TLA) -> None:
         """Let a trained assigner choose the lengths from now on; it is frozen, and saved with the net."""
         size = image_size(self.vit)
         assigner.check(len(self.lengths), size)
-        self.assigner = assigner.to(self.vit.pos_embed.device).requires_grad_(False).train(self.training)
+        self.assigner = assigner.to(self.vit.cls_token).requires_grad_(False).train(self.training)
         fixed = tuple(Point(n) for n in reversed(self.lengths))
-        picture = torch.zeros(1, 3, size, size, device=self.vit.pos_embed.device)
+        picture = self.vit.cls_token.new_zeros(1, 3, size, size)
         self.register_buffer("cost", relative_cost(self, fixed, picture), persistent=False)
         self.points = tuple(Point(None, weight) for weight in COST_WEIGHTS) + fixed
         if hasattr(self, "made"):
@@ -144,11 +152,10 @@ class ReViT(nn.Module):
 
     def check(self, point: Point | None) -> Point:
         """The point, None being Point(), which without an assigner is the largest length; ValueError for any other."""
-        point = point or Point()
-        if point.length is not None and point.length not in self.lengths:
+        point = own_point(point, self)
+        if point.length is not None and whole(point.length, "length") not in self.lengths:
             raise ValueError(f"length {point.length} was not trained; choose from {self.lengths}")
-        if not (isfinite(point.cost_weight) and point.cost_weight >= 0):
-            raise ValueError(f"cost_weight must be a number of at least 0, not {point.cost_weight}")
+        real(point.cost_weight, "cost_weight")
         if point.length is None and self.training:
             raise ValueError(f"in training mode state a length, such as Point({self.lengths[0]}), or call eval() first")
         if point.length is None and not self.adaptive:
@@ -160,7 +167,7 @@ class ReViT(nn.Module):
     def run(self, images: Tensor, length: int, trace: Trace | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """M_li: the tokens [B, T, D] after the last block, and its queries and keys [B, H, T, d]."""
         extra = self.embed.prefix(length)
-        ids = torch.arange(length ** 2, device=images.device).expand(len(images), -1)
+        ids = torch.arange(length ** 2, device=images.device).expand(images.shape[0], -1)
         x = self.embed(self.vit, images, length)                           # [B, T, D]
         for layer, block in enumerate(self.vit.blocks):
             q, k, v = qkv(block, x)
@@ -188,15 +195,15 @@ class ReViT(nn.Module):
         """Which length answers each image, as a position among the ascending lengths: [B]."""
         if point.length is None:
             return choose(self.assigner(images), self.cost, point.cost_weight)
-        return torch.full((len(images),), self.lengths[::-1].index(point.length), device=images.device)
+        return torch.full((images.shape[0],), self.lengths[::-1].index(point.length), device=images.device)
 
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K] of normalised images [B, 3, S, S]; images of one length run together.
 
         With an assigner `trace.exit` [B] is the position of the length among the ascending ones.
         """
-        check_images(images, image_size(self.vit))
         point = self.check(point)
+        check_images(images, image_size(self.vit), self.vit.cls_token)
         if not self.adaptive:
             return self.at(images, point.length, trace)
         if trace is not None:
@@ -237,7 +244,7 @@ class ReViT(nn.Module):
         lengths: only these (None: all).  exchange: called once, with what the largest length taught, or None where it
         did not run; gives what the shorter ones learn from.
         """
-        check_images(images, image_size(self.vit))
+        check_images(images, image_size(self.vit), self.vit.cls_token)
         lesson = None
         for length in lengths or self.lengths:
             said = self.answer(images, length)

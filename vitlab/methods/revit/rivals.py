@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from vitlab import cascade
 from vitlab.cascade.budget import simulate
 from vitlab.methods.revit.assigner import choose
 from vitlab.methods.revit.labels import labels_of
@@ -55,9 +56,8 @@ def learned(table: LengthTable, logits: Tensor, cost_weight: float = 0.0, *, gma
 
 def confidence(table: LengthTable, thresholds: Sequence[float] | float) -> Choice:
     """From the shortest length on, stop at the first that is this sure; each length that was run is paid for."""
-    count = len(table.lengths) - 1
     exits = table.exits()
-    stops = simulate(exits, thresholds if isinstance(thresholds, Sequence) else (thresholds,) * count).exit
+    stops = simulate(exits, cascade.check(thresholds, len(table.lengths))).exit
     return Choice(torch.from_numpy(stops), torch.from_numpy(exits.cost[stops]))
 
 
