@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 from browser import ROOT, browser, jupyter, missing
 from excerpt import explorer_part, is_live
-from page import DRAWN, SETTLED, handle, knobs, opened, run, until
+from page import FILLED, SETTLED, handle, knobs, opened, run, until
 
 WIDTH, SCALE = 1400, 1.5                    # of the window, in pixels; pixels of the picture per pixel of the window
 
@@ -46,7 +46,7 @@ def picture(page) -> bytes:
         page.keyboard.press("Home")
         page.wait_for_timeout(2000)         # the key has been answered, if it changes anything
         until(page, SETTLED)
-    until(page, DRAWN)
+    until(page, FILLED)
     page.evaluate("() => document.activeElement.blur()")
     return panel.screenshot()
 
