@@ -1,7 +1,7 @@
 """README's numbers and figures, made from the saved results.  python benchmarks/report.py
 
-Rewrites the tables between README's markers and figures/speed.png, alone.png and tradeoff.png; figures/explorer.png is a
-screenshot that the browser test takes when VITLAB_SCREENSHOTS names a folder.
+Rewrites the tables between README's markers and figures/speed.png, alone.png and tradeoff.png; the pictures of
+the explorers, figures/explorer_NN.png, are taken by tests/panels.py.
 """
 import re
 

@@ -19,7 +19,8 @@ FAILED = """() => { const failed = [];
     return failed; }"""
 SETTLED = """() => { const s = document.querySelector('.vl-panel .vl-speed');
                      return s && s.textContent.includes('median of') && !s.classList.contains('vl-old'); }"""
-DRAWN = "() => document.querySelector('.vl-panel .js-plotly-plot .scatterlayer .point') !== null"
+DRAWN = "() => document.querySelector('.vl-panel .js-plotly-plot .main-svg') !== null"
+FILLED = "() => document.querySelector('.vl-panel .js-plotly-plot .scatterlayer .point') !== null"
 
 
 def opened(window, address: str, width: int = 1400, scale: float = 1):

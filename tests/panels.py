@@ -3,7 +3,6 @@
 Runs the cells an explorer needs in JupyterLab in a Chromium, as the browser test does, and writes figures/explorer_NN.png.
 `notebooks/refresh.py` stores the picture in its notebook.
 """
-import io
 import sys
 import tempfile
 from pathlib import Path
@@ -11,8 +10,7 @@ from pathlib import Path
 import nbformat
 from browser import ROOT, browser, jupyter, missing
 from excerpt import explorer_part, is_live
-from page import DRAWN, SETTLED, handle, knobs, opened, run, until
-from PIL import Image
+from page import FILLED, SETTLED, handle, knobs, opened, run, until
 
 WIDTH, SCALE = 1400, 1.5                    # of the window, in pixels; pixels of the picture per pixel of the window
 
@@ -39,7 +37,7 @@ def main(*names: str) -> None:
 
 
 def picture(page) -> bytes:
-    """The panel in use, all sliders at their first value and measured: a PNG of 256 colours."""
+    """The panel in use, all sliders at their first value and measured."""
     panel = page.locator(".vl-panel").first
     panel.scroll_into_view_if_needed()
     until(page, SETTLED)
@@ -48,11 +46,9 @@ def picture(page) -> bytes:
         page.keyboard.press("Home")
         page.wait_for_timeout(2000)         # the key has been answered, if it changes anything
         until(page, SETTLED)
-    until(page, DRAWN)
+    until(page, FILLED)
     page.evaluate("() => document.activeElement.blur()")
-    small = io.BytesIO()
-    Image.open(io.BytesIO(panel.screenshot())).convert("RGB").quantize(256).save(small, "png", optimize=True)
-    return small.getvalue()
+    return panel.screenshot()
 
 
 if __name__ == "__main__":

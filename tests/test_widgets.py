@@ -19,7 +19,7 @@ import vitlab
 from vitlab import attribution, data, measure
 from vitlab.methods.early_exit import EarlyExit
 from vitlab.methods.supervit import Point
-from vitlab.widgets import explore, worker
+from vitlab.widgets import engine, explore, worker
 from vitlab.widgets.controls import NOBODY, sliders
 from vitlab.widgets.door import LIVE, cell
 from vitlab.widgets.engine import FEWEST, fits_not
@@ -35,6 +35,14 @@ def counted():
 
 def threads():
     return [t for t in threading.enumerate() if t.name == "vitlab-explorer"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short():
+    """Measurements of as few rounds as there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "SECONDS", 0.01)
+        yield
 
 
 @pytest.fixture(scope="module")
