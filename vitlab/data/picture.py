@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 
@@ -67,7 +67,8 @@ def opened(source: Image.Image | np.ndarray | Tensor | bytes | str) -> Image.Ima
     except Image.DecompressionBombError:
         raise ValueError(TOO_LARGE) from None
     except UNREADABLE as error:
-        raise ValueError(f"this is not a whole picture ({error}); save it again as PNG or JPEG") from error
+        what = "in no format that Pillow reads" if isinstance(error, UnidentifiedImageError) else error     # it names our buffer
+        raise ValueError(f"this is not a whole picture ({what}); save it again as PNG or JPEG") from error
     if 0 in picture.size:
         raise ValueError(f"this picture is {picture.width} x {picture.height} pixels; it needs at least one")
     return picture
