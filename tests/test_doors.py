@@ -355,6 +355,9 @@ def test_an_early_exit_runs_its_own_points_alone():
         vitlab.EarlyExit(tiny(), (Point(4), Point(7)))
     with pytest.raises(ValueError, match="2 exits need 1 thresholds"):
         net(pictures(1), net.Point((0.5, 0.7)))
+    assert vitlab.EarlyExit(small("supervit"), (Point(4), Point(7)), 0.7).points == (net.Point(0.7),)
+    revit = small("revit").train()                                         # what it stands for is asked when it runs
+    assert vitlab.EarlyExit(revit, (revit.Point(4), revit.Point())).eval()(pictures(1)).shape == (1, 10)
 
 
 # Pictures
@@ -372,6 +375,14 @@ def test_a_net_of_another_precision_runs_or_says_what_it_wants(method, dtype):
     torch.testing.assert_close(answer.float(), exact, atol=0.05, rtol=0.05)
     with pytest.raises(ValueError, match=f"images are torch.float32 but this net computes in {dtype}; give images.to"):
         net(images)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_a_net_of_another_precision_may_have_an_assigner(dtype):
+    net, images = small("revit").to(dtype), pictures(2).to(dtype)
+    net.attach(vitlab.TLA(3, 56).eval())
+    assert net(images, net.points[0]).dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])

@@ -46,7 +46,8 @@ class EarlyExit(nn.Module):
         for point in stages:
             method.check(point)
         self.method, self.vit, self.stages = method, method.vit, tuple(stages)
-        self.points = tuple(Point(t) for t in plain(thresholds))
+        given = plain(thresholds)
+        self.points = tuple(map(Point, given if isinstance(given, tuple) else (given,)))
         if not self.points:
             raise ValueError("an early exit needs at least one threshold, such as (0.5, 0.9)")
         for point in self.points:

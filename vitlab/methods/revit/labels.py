@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vitlab.data.imageset import image_set
 from vitlab.methods.revit import assigner
 from vitlab.methods.revit.table import length_table
+from vitlab.numbers import real, whole
 from vitlab.recipe import Recipe
 from vitlab.train import fit
 
@@ -64,6 +65,7 @@ def splits(n: int, label_split: str = "train", *, share: float = 0.2, folds: int
         raise ValueError(f"label_split must be one of {', '.join(SPLITS)}, not {label_split!r}")
     if label_split == "train":
         return [(torch.arange(n), torch.arange(n))]
+    share, folds = real(share, "share"), whole(folds, "folds")
     if not 0 < share < 1 or not 2 <= folds <= n:
         raise ValueError(f"share must be in (0, 1) and folds from 2 to {n}, not {share} and {folds}")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))

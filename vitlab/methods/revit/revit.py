@@ -156,8 +156,6 @@ class ReViT(nn.Module):
         if point.length is not None and whole(point.length, "length") not in self.lengths:
             raise ValueError(f"length {point.length} was not trained; choose from {self.lengths}")
         real(point.cost_weight, "cost_weight")
-        if point.length is None and self.training:
-            raise ValueError(f"in training mode state a length, such as Point({self.lengths[0]}), or call eval() first")
         if point.length is None and not self.adaptive:
             if point.cost_weight:
                 raise ValueError("cost_weight steers an assigner and this net has none; attach one, or choose a length")
@@ -202,6 +200,8 @@ class ReViT(nn.Module):
 
         With an assigner `trace.exit` [B] is the position of the length among the ascending ones.
         """
+        if self.training and own_point(point, self).length is None:
+            raise ValueError(f"in training mode state a length, such as Point({self.lengths[0]}), or call eval() first")
         point = self.check(point)
         check_images(images, image_size(self.vit), self.vit.cls_token)
         if not self.adaptive:
