@@ -1,5 +1,5 @@
 """Making a backbone by name, for an image size and a patch grid."""
-from math import ceil
+from math import ceil, log2
 
 import timm
 import torch
@@ -69,9 +69,9 @@ def check_size(name: str, size: int, patch: int, grid: int | None) -> None:
 
 
 def patch_of(vit: VisionTransformer) -> int:
-    """Pixels per side of a patch of timm's own model."""
+    """Pixels per side of a patch of timm's own model; a convolutional stem halves the picture, rounding up, some times."""
     stem = vit.patch_embed
-    return stem.patch_size[0] if type(stem) is PatchEmbed else stem.feat_ratio()
+    return stem.patch_size[0] if type(stem) is PatchEmbed else 2 ** round(log2(size_of(vit) / grid_of(vit)))
 
 
 def from_timm(name: str, num_classes: int, image_size: int | None, pretrained: bool, drop_path: float) -> VisionTransformer:
