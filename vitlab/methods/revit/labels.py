@@ -100,7 +100,12 @@ def make_labels(data, trained: Callable[[object], nn.Module], *, label_split: st
 
 def train_assigner(labelled, recipe: Recipe = assigner.RECIPE, *, architecture: tuple | None = None, val=None,
                    out: str | Path | None = None) -> tuple[assigner.TLA, pd.DataFrame]:
-    """A TLA for an image set of `make_labels`, its loss balanced over the lengths, and the history of `fit`."""
-    tla = assigner.TLA(len(labelled.classes), labelled.image_size, architecture)
+    """A TLA for an image set of `make_labels`, its loss balanced over the lengths, and the history of `fit`.
+
+    The recipe's seed decides its initial weights too, so that the same call goes on with the run in `out`.
+    """
+    with torch.random.fork_rng([]):
+        torch.manual_seed(recipe.seed)
+        tla = assigner.TLA(len(labelled.classes), labelled.image_size, architecture)
     tla.weigh(labelled.labels)
     return tla, fit(tla, labelled, recipe, val=val, out=out)
