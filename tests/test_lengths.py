@@ -215,6 +215,7 @@ def test_offline_choices_are_what_the_nets_do(net):
     tla, net = vitlab.TLA(3, 56).eval(), deepcopy(net)
     net.attach(tla)
     choice = learned(found, lengths.logits_of(tla, data), 0.25, gmacs=vitlab.gmacs(tla, images)[0])
+    trace = vitlab.Trace()
     net(images, Point(None, 0.25), trace)
     assert choice.chosen.tolist() == trace.exit.tolist()
     assert choice.gmacs.tolist() == pytest.approx(vitlab.gmacs(net, images, Point(None, 0.25)).tolist())
