@@ -9,8 +9,7 @@ from PIL import Image
 from timm.data import auto_augment
 
 from vitlab.data import Augment
-from vitlab.data.augment import posterize, with_every_pillow
-from vitlab.data.imageset import training_transform
+from vitlab.data.augment import posterize, training_transform, with_every_pillow
 from vitlab.data.picture import USUAL
 
 POLICIES = ["rand-m9-mstd0.5-inc1", "rand-m15-mstdinf", "rand-m0-inc1", "original", "originalr", "v0", "v0r", "3a",

@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vitlab.data.imageset import Augment, ImageSet, stratified
+from vitlab.data.augment import Augment
+from vitlab.data.imageset import ImageSet
 from vitlab.data.labels import image_column, labelled
 from vitlab.data.picture import UNREADABLE, USUAL, Preprocessing, in_rgb, squared
+from vitlab.data.sampling import stratified
 from vitlab.data.scenes import shapes
 from vitlab.data.tables import cache_that_can_be_written, local, prepared
 

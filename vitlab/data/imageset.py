@@ -1,58 +1,17 @@
 """`ImageSet`: labelled pictures, in memory or decoded when asked, behind one interface."""
 
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from vitlab.data.augment import with_every_pillow
 from vitlab.data.names import listed, names_of, numerals, renumbered
-from vitlab.data.picture import USUAL, Preprocessing, in_rgb, normalised, opened, squared
+from vitlab.data.picture import USUAL, Preprocessing, normalised, opened, squared
 from vitlab.data.rows import Rows, rows_of
+from vitlab.data.sampling import proportional, ranks, stratified
 from vitlab.numbers import whole
-
-
-@dataclass(frozen=True)
-class Augment:
-    """What training changes in a picture, in timm.data.create_transform's words; the defaults are light."""
-    scale: tuple[float, float] = (.35, 1.)
-    "share of the picture's area a random crop shows (DeiT: .08, 1)"
-    hflip: float = .5
-    "probability of a mirror image"
-    color_jitter: float | None = None
-    "strength of changes in brightness, contrast and saturation; ignored with auto_augment"
-    auto_augment: str | None = None
-    "timm's policy, such as rand-m9-mstd0.5-inc1 (DeiT)"
-    re_prob: float = 0.
-    "probability that a random box is erased (DeiT: .25)"
-    interpolation: str = "bicubic"
-    "how a crop is resized"
-
-    def __call__(self, pictures: Sequence[Image.Image], image_size: int, wanted: Preprocessing) -> Tensor:
-        """Training's images, float [n, 3, S, S]. timm draws from Python's and numpy's generators; torch's seeds them here, so
-        one seed repeats a run."""
-        python, numpy = random.getstate(), np.random.get_state()
-        seed, transform = int(torch.randint(2**31, ())), training_transform(self, image_size, wanted)
-        try:
-            random.seed(seed)
-            np.random.seed(seed)
-            return torch.stack([transform(in_rgb(picture)) for picture in pictures])
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
-
-
-@lru_cache(maxsize=8)
-def training_transform(augment: Augment, image_size: int, wanted: Preprocessing) -> Callable[[Image.Image], Tensor]:
-    """timm's, made once."""
-    from timm.data import create_transform  # takes seconds to import, so only where it is used
-    return with_every_pillow(create_transform(image_size, is_training=True, mean=wanted.mean, std=wanted.std, **asdict(augment)))
 
 
 def image_set(data) -> "ImageSet":
@@ -208,32 +167,3 @@ class ImageSet(Dataset):
         """The pictures, cut anew where they were cut from larger ones in another way."""
         same = (wanted.crop, wanted.interpolation) == (self.preprocessing.crop, self.preprocessing.interpolation)
         return self.pictures if same or self.source is None else self.source.squared(self.image_size, wanted)
-
-
-def ranks(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Each picture's place in a random order of its class, from 0, and how many the class has: int64 [n] each."""
-    rank, size = torch.empty_like(labels), torch.empty_like(labels)
-    for label in labels.unique():
-        rows = (labels == label).nonzero()[:, 0]
-        rank[rows] = torch.randperm(len(rows), generator=generator).argsort()
-        size[rows] = len(rows)
-    return rank, size
-
-
-def proportional(labels: Tensor, n: int, seed: int = 0) -> Tensor:
-    """Positions of n random pictures, of each class as its share to within one, ascending: int64 [min(n, N)].
-
-    The k-th picture of a class of c, in random order, comes at (k + u) / c of the way, u drawn in [0, 1) for each class.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    rank, size = ranks(labels, generator)
-    start = torch.rand(int(labels.max()) + 1, generator=generator, dtype=torch.double)
-    return ((rank + start[labels]) / size).argsort()[:n].sort().values
-
-
-def stratified(labels: Tensor, fraction: float, seed: int = 0) -> Tensor:
-    """Positions of a random `fraction` of every class, at least one picture of each, ascending: int64 [n]."""
-    if isinstance(fraction, bool) or not 0 < fraction <= 1:
-        raise ValueError(f"fraction {fraction} is outside (0, 1]; 1 keeps every picture, .5 half of every class")
-    rank, size = ranks(labels, torch.Generator().manual_seed(seed))
-    return (rank < (fraction * size).round().clamp(min=1)).nonzero()[:, 0]
