@@ -160,3 +160,26 @@ def test_pretrained_patches_that_give_way_are_told(method, knobs):
     vit.made["pretrained"] = True
     with pytest.warns(UserWarning, match="the pretrained patch embedding .* start anew"):
         vitlab.methods.METHODS[method](vit, **knobs)
+
+
+def test_a_lot_is_drawn_from_where_every_pixel_is():
+    images = pictures(200, 8)
+    lots, mirrored = (cascade.random(torch.zeros(200, 3), x, 0) for x in (images, images.flip(3)))
+    assert lots.min() >= 0 and lots.max() < 1
+    assert abs(lots.mean() - 0.5) < 0.1 and lots.unique().numel() > 190
+    assert (lots != mirrored).sum() > 190                                  # the same pixels in other places
+
+
+def test_an_answer_is_as_sure_as_its_softmax_says():
+    wide = torch.randn(3, 50)                                              # more classes than pictures
+    share = wide.softmax(1)
+    torch.testing.assert_close(cascade.confidence(wide, None, 0), share.max(1).values)
+    entropy = -(share * share.log()).sum(1)
+    torch.testing.assert_close(cascade.entropy(wide, None, 0), 1 - entropy / torch.tensor(50.0).log())
+
+
+@pytest.mark.parametrize("given", [(), (0.5,), (0.5, 0.6, 0.7)])
+def test_thresholds_of_another_cascade_are_counted(given):
+    with pytest.raises(ValueError, match=f"3 exits need 2 thresholds, one for each but the last, not {len(given)}"):
+        cascade.check(given, 3)
+    assert cascade.check((0.5, 0.6), 3) == (0.5, 0.6) and cascade.check(0.5, 3) == (0.5, 0.5)
