@@ -7,6 +7,7 @@ import vitlab
 from vitlab import EarlyExit, measure, plots
 from vitlab.data import shapes
 from vitlab.methods.supervit import Point
+from vitlab.trace import LayerTrace
 
 FIRST, LAST = (0.0, 0.0), (1.0, 1.0)
 
@@ -182,3 +183,18 @@ def test_focus_has_a_row_for_every_block_that_an_image_went_through_and_no_other
 
 def test_focus_of_one_net_has_one_stage(data):
     assert set(measure.focus(made("dense"), data).stage) == {0}
+
+
+@pytest.mark.parametrize(("recorded", "next_one"), [
+    ([((0,), 0), ((0,), 1), ((0,), 2)], ((0,), 1)), ([((0,), 0), ((0,), 1), ((0,), 2)], ((0,), 2)),
+    ([((0,), 0), ((1,), 0), ((1,), 3)], ((0,), 5)), ([((0, 0), 0), ((0, 1), 0)], ((0, 0), 4)),
+])
+def test_blocks_and_stages_of_one_call_only_ever_rise(recorded, next_one):
+    nothing, trace = torch.zeros(1, 4), vitlab.Trace()
+    for (stage, *inner), layer in recorded:
+        trace.follow((stage, *inner), layer)
+        trace.layers.append(LayerTrace(stage, layer, (2, 2), nothing.bool(), nothing.bool(), nothing, 1, tuple(inner)))
+    with pytest.raises(ValueError, match="holds another call already"):
+        trace.follow(*next_one)
+    stages, layer = recorded[-1]
+    trace.follow(stages, layer + 1)
