@@ -183,3 +183,8 @@ def test_thresholds_of_another_cascade_are_counted(given):
     with pytest.raises(ValueError, match=f"3 exits need 2 thresholds, one for each but the last, not {len(given)}"):
         cascade.check(given, 3)
     assert cascade.check((0.5, 0.6), 3) == (0.5, 0.6) and cascade.check(0.5, 3) == (0.5, 0.5)
+
+
+def test_a_revit_distils_by_the_records_own_numbers():
+    """One set of defaults, in two places that a reader meets."""
+    assert vitlab.create("revit", "micro_patch8", 10).distillation == SelfDistillation()
