@@ -57,3 +57,14 @@ def project(block: nn.Module, y: Tensor) -> Tensor:
     attn = block.attn
     y = attn.proj_drop(attn.proj(attn.norm(y.transpose(1, 2).flatten(2))))
     return block.drop_path1(block.ls1(y))
+
+
+def macs(block: nn.Module, attending: Tensor | float, fed: Tensor | float | None = None) -> Tensor | float:
+    """Multiply-adds of one image's pass by the closed form, 4TD² + 2T²D + 2rTD² for timm's own block.
+
+    attending: tokens in attention; fed: tokens that reach the MLP (None: the same).
+    """
+    attn, net = block.attn, block.mlp
+    linear = attn.qkv.weight.numel() + attn.proj.weight.numel()
+    mixing = 2 * attn.num_heads * attn.head_dim * attending
+    return attending * (linear + mixing) + (attending if fed is None else fed) * (net.fc1.weight.numel() + net.fc2.weight.numel())

@@ -19,8 +19,10 @@ from vitlab.trace import Trace
 class Method(Protocol):
     """What a dynamic vision transformer offers; a Point is a frozen dataclass of its run-time knobs.
 
-    Two more are read where a class has them: `uses_teacher = True`, if `losses` reads its teacher, and FREE_KNOBS (a tuple), the
-    names of constructor knobs on which no weight depends, so that a training run goes on whatever they are.
+    More is read where a class has it: `uses_teacher = True`, if `losses` reads its teacher, and `check_teacher(net)`, which
+    refuses one that does not fit; FREE_KNOBS (a tuple), the names of constructor knobs on which no weight depends, so that a
+    training run goes on whatever they are; `settled`, knobs as they are to be written into a checkpoint where that differs from
+    what was given; and `token_macs(trace)` [B], the multiply-adds that depend on how many tokens an image keeps.
     """
 
     vit: VisionTransformer
@@ -67,6 +69,10 @@ class Dense(nn.Module):
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K] of images [B, 3, S, S]; equal to the timm model's own."""
         self.check(point)
+        return head(self.vit, self.features(images, trace))
+
+    def features(self, images: Tensor, trace: Trace | None = None) -> Tensor:
+        """The tokens after the last block, [B, P + N, D]: what a student compares its own with."""
         check_images(images, image_size(self.vit), self.vit.cls_token)
         side, extra = grid(self.vit), self.vit.num_prefix_tokens
         ids = torch.arange(side * side, device=images.device).expand(images.shape[0], -1)
@@ -77,7 +83,7 @@ class Dense(nn.Module):
             if trace is not None:
                 trace.add(layer, (side, side), ids, q, k, extra=extra)
             x = x + mlp(block, x)
-        return head(self.vit, x)
+        return x
 
     def check(self, point: Point | None) -> Point:
         """The only point; ValueError for another method's."""

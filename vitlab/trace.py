@@ -18,8 +18,9 @@ class LayerTrace:
     attended: Tensor            # [B, h*w] bool: patches that took part in attention
     fed: Tensor                 # [B, h*w] bool: patches that reached the MLP
     cls: Tensor                 # [B, h*w] attention of the class token, mean over heads, 0 where absent
-    extra: int                  # prefix (and package) tokens beside the patches
+    extra: Tensor               # [B] tokens in attention beside the patches: prefix and package tokens
     inner: tuple[int, ...] = () # stages within that stage, where it is a cascade itself
+    folded: Tensor | None = None    # [B, h*w] weights with which patches were folded into a package before this block
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -49,18 +50,22 @@ class Trace:
     exit: Tensor | None = None
 
     def add(self, layer: int, grid: tuple[int, int], ids: Tensor, q: Tensor, k: Tensor, *,
-            fed: Tensor | None = None, extra: int = 1, mask: Tensor | None = None) -> None:
+            fed: Tensor | None = None, extra: int = 1, mask: Tensor | None = None, folded: Tensor | None = None) -> None:
         """Record one block.
 
-        ids [B, n]: patch numbers of the tokens in attention; fed [B, m]: of those that reach the MLP (default: the same);
-        q, k [B, H, extra + n, d]: this block's queries and keys; mask [B, H, T, T]: what it adds to its logits.
+        ids [B, n]: patch numbers of the tokens in attention after the first `extra`, negative for what is no patch;
+        fed [B, m]: of those that reach the MLP (default: the same); q, k [B, H, extra + n, d]: this block's queries and keys;
+        mask [B, H, T, T]: what it adds to its logits or, bool, the keys that count as tokens; folded: see LayerTrace.
         """
         self.follow((0,), layer)
         weight = cls_attention(q, k, None if mask is None else mask[:, :, :1]).mean(1)[:, extra:].float().detach()
         empty = torch.zeros(len(ids), grid[0] * grid[1], device=ids.device)
-        attended = put(empty, ids, torch.ones_like(weight)).bool()
-        reached = attended if fed is None else put(empty, fed, torch.ones_like(fed, dtype=empty.dtype)).bool()
-        self.layers.append(LayerTrace(0, layer, grid, attended, reached, put(empty, ids, weight), extra))
+        attended = patches(empty, ids, torch.ones_like(weight)).bool()
+        reached = attended if fed is None else patches(empty, fed, torch.ones_like(fed, dtype=empty.dtype)).bool()
+        tokens = mask[:, 0, 0].sum(1) if mask is not None and mask.dtype == torch.bool else attended.new_full(
+            (len(ids),), q.shape[2], dtype=torch.long)
+        self.layers.append(LayerTrace(0, layer, grid, attended, reached, patches(empty, ids, weight),
+                                      tokens - attended.sum(1), folded=folded))
 
     def join(self, record: "Trace", stage: int, rows: Tensor, batch: int) -> None:
         """Append the layers of one stage of a cascade, which saw only the images `rows` [b] of a batch of `batch`.
@@ -71,9 +76,10 @@ class Trace:
         for part in record.layers:
             inner = () if record.exit is None else part.stages
             self.follow((stage, *inner), part.layer)
-            spread = (torch.zeros(batch, *t.shape[1:], dtype=t.dtype, device=t.device).index_copy(0, rows, t)
-                      for t in (part.attended, part.fed, part.cls))
-            self.layers.append(LayerTrace(stage, part.layer, part.grid, *spread, part.extra, inner))
+            spread = (t if t is None else torch.zeros(batch, *t.shape[1:], dtype=t.dtype, device=t.device).index_copy(0, rows, t)
+                      for t in (part.attended, part.fed, part.cls, part.extra, part.folded))
+            *told, folded = spread
+            self.layers.append(LayerTrace(stage, part.layer, part.grid, *told, inner, folded))
 
     def follow(self, stages: tuple[int, ...], layer: int) -> None:
         """Raise ValueError unless this block comes after those recorded: stages and blocks of one call only ever rise."""
@@ -84,3 +90,9 @@ class Trace:
         """Raise ValueError unless this trace is empty: cascades ask before they compute anything."""
         if self.layers or self.exit is not None:
             raise ValueError("this trace holds another call already; give every call a Trace() of its own")
+
+
+def patches(empty: Tensor, ids: Tensor, values: Tensor) -> Tensor:
+    """Values [B, n] at the patches that ids [B, n] number, on a copy of empty [B, N]; those of negative numbers go nowhere."""
+    beside = torch.cat([empty, empty.new_zeros(len(empty), 1)], 1)         # a spare column for what is no patch
+    return put(beside, ids.where(ids >= 0, empty.shape[1]), values)[:, :-1]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vitlab.data.imageset import image_set
 from vitlab.evaluation import beside, in_evaluation
-from vitlab.measure.cost import count, gmacs
+from vitlab.measure.cost import from_trace, gmacs
 from vitlab.measure.speed import race
 from vitlab.trace import Trace
 
@@ -25,7 +25,7 @@ def answers(method: nn.Module, data, point: Any = None, *, batch: int = 50) -> p
     Raises ValueError for pictures of another size, classes that the net does not know, or logits that are not finite.
     """
     data = image_set(data).for_net(method)
-    rows, by_exit = [], {}
+    rows, known = [], {}
     for start in range(0, len(data), batch):
         index = list(range(start, min(start + batch, len(data))))
         images = beside(method, data.images(index))
@@ -39,21 +39,11 @@ def answers(method: nn.Module, data, point: Any = None, *, batch: int = 50) -> p
         rows.append(pd.DataFrame({
             "image": index, "label": labels.cpu(), "prediction": prediction.cpu(), "confidence": confidence.cpu(),
             "correct": (prediction == labels).cpu(), "exit": 0 if trace.exit is None else trace.exit.cpu(),
-            "tokens": fed.gather(0, last[None])[0].cpu(), "gmacs": costs(method, images, point, trace, by_exit),
+            "tokens": fed.gather(0, last[None])[0].cpu(), "gmacs": from_trace(method, images, point, trace, known),
         }))
     table = pd.concat(rows, ignore_index=True)
     table.attrs["classes"] = data.classes
     return table
-
-
-def costs(method: nn.Module, images: Tensor, point: Any, trace: Trace, by_exit: dict[int, float]) -> np.ndarray:
-    """gmacs of a batch whose trace is known; `by_exit` remembers the cost of each exit where nothing else decides it."""
-    if method.adaptive != "exit":
-        return gmacs(method, images, point)
-    left = trace.exit.tolist()
-    for exit in set(left) - by_exit.keys():
-        by_exit[exit] = count(method, images[[left.index(exit)]], point) / 1e9
-    return np.array([by_exit[exit] for exit in left])
 
 
 def check_logits(logits: Tensor, index: Sequence[int]) -> None:

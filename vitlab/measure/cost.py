@@ -23,6 +23,7 @@ from vitlab.evaluation import beside, in_evaluation
 from vitlab.trace import Trace
 
 ONE_AT_A_TIME = RLock()
+AGREE = 1e-6                    # relative difference between what is reckoned and what is counted
 
 
 @in_evaluation
@@ -30,24 +31,41 @@ ONE_AT_A_TIME = RLock()
 def gmacs(method: nn.Module, images: Tensor, point: Any = None) -> np.ndarray:
     """Multiply-adds / 1e9 of each image [B, 3, S, S], by torch's counter: float array [B].
 
-    Images go one at a time, so padding is never counted; a method whose cost does not depend on the image is counted once,
-    and one whose cost depends on the exit alone once per exit.
+    An image that is counted runs alone, so padding never is. Images that took the same way through the net are counted once;
+    see `from_trace`.
     """
-    images = beside(method, images)
-    kinds = kinds_of(method, images, point)
-    counts = {kind: count(method, images[[kinds.index(kind)]], point) for kind in set(kinds)}
-    return np.array([counts[kind] for kind in kinds]) / 1e9
+    images, trace = beside(method, images), Trace()
+    if method.adaptive:
+        method(images, point, trace)
+    return from_trace(method, images, point, trace, {})
 
 
-def kinds_of(method: nn.Module, images: Tensor, point: Any) -> list[int]:
-    """A number for every image; images of the same number cost the same."""
-    if not method.adaptive:
-        return [0] * len(images)
-    if method.adaptive != "exit":
-        return list(range(len(images)))
-    trace = Trace()
-    method(images, point, trace)
-    return trace.exit.tolist()
+def from_trace(method: nn.Module, images: Tensor, point: Any, trace: Trace, known: dict) -> np.ndarray:
+    """The same of a batch whose trace is known: one counted pass for each way through the net; `known` remembers them.
+
+    Where images keep different numbers of tokens the method tells what depends on them (`token_macs`); the rest is counted once,
+    and a second image is counted to check it. RuntimeError where the two do not agree.
+    """
+    own = method.token_macs(trace).tolist() if method.adaptive and hasattr(method, "token_macs") else [0.0] * len(images)
+    kinds = ways(trace, len(images), whole=hasattr(method, "token_macs")) if method.adaptive else [()] * len(images)
+    for kind in set(kinds) - known.keys():
+        first, last = kinds.index(kind), len(kinds) - 1 - kinds[::-1].index(kind)
+        known[kind] = count(method, images[[first]], point) - own[first]
+        if own[last] != own[first]:
+            truth, told = count(method, images[[last]], point), known[kind] + own[last]
+            if abs(told / truth - 1) > AGREE:
+                raise RuntimeError(f"this {type(method).__name__} reckons {told:.0f} multiply-adds for an image that takes "
+                                   f"{truth:.0f}; its token_macs does not fit what it computes")
+    return np.array([known[kind] + mine for kind, mine in zip(kinds, own, strict=True)]) / 1e9
+
+
+def ways(trace: Trace, batch: int, whole: bool) -> list[tuple]:
+    """Which blocks each image went through, or (`whole`) which nets of a cascade."""
+    seen: list[dict] = [{} for _ in range(batch)]
+    for part in trace.layers:
+        for image in part.attended.any(1).nonzero()[:, 0].tolist():
+            seen[image][part.stages if whole else (part.stages, part.layer)] = None
+    return [tuple(found) for found in seen]
 
 
 def count(method: nn.Module, image: Tensor, point: Any) -> float:

@@ -10,10 +10,11 @@ from vitlab.method import Dense
 from vitlab.methods.adaptive_depth import AdaptiveDepth
 from vitlab.methods.dvt import DVT
 from vitlab.methods.revit import ReViT
+from vitlab.methods.spvit import SPViT
 from vitlab.methods.supervit import SuperViT
 from vitlab.numbers import plain, whole
 
-METHODS = {"dense": Dense, "supervit": SuperViT, "dvt": DVT, "adaptive_depth": AdaptiveDepth, "revit": ReViT}
+METHODS = {"dense": Dense, "supervit": SuperViT, "dvt": DVT, "adaptive_depth": AdaptiveDepth, "revit": ReViT, "spvit": SPViT}
 
 
 def create(method: str, backbone: str, num_classes: int | None = None, *, classes: Sequence[str] | None = None,
@@ -38,7 +39,8 @@ def create(method: str, backbone: str, num_classes: int | None = None, *, classe
     net = METHODS[method](vit, **knobs)
     net.layout = checkpoint.layout(net)
     net.made = {"method": method, "backbone": backbone, "num_classes": vit.made["num_classes"],
-                "image_size": backbones.image_size(vit), "drop_path": vit.made["drop_path"], "knobs": knobs}
+                "image_size": backbones.image_size(vit), "drop_path": vit.made["drop_path"],
+                "knobs": knobs | getattr(net, "settled", {})}
     net.made |= {} if grid is None else {"grid": backbones.grid(vit)}
     net.made |= {} if names is None else {"classes": names}
     net.made |= {"preprocessing": backbones.preprocessing(vit)} if pretrained else {}

@@ -52,7 +52,13 @@ class EarlyExit(nn.Module):
             raise ValueError("an early exit needs at least one threshold, such as (0.5, 0.9)")
         for point in self.points:
             self.check(point)
-        self.adaptive = True if method.adaptive else "exit"
+        if hasattr(method, "token_macs"):
+            self.token_macs = method.token_macs                            # it adds up whatever stages a trace holds
+
+    @property
+    def adaptive(self) -> bool | str:
+        """Over a net whose images differ, an exit does not say what one costs."""
+        return True if self.method.adaptive else "exit"
 
     def check(self, point: Point | None) -> Point:
         """The point, Point() for None; ValueError for another method's or thresholds that make no sense."""

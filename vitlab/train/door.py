@@ -4,6 +4,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vitlab import checkpoint
+from vitlab.data.picture import USUAL
 from vitlab.recipe import Recipe
 
 
@@ -28,6 +29,28 @@ def check_net(method: nn.Module, recipe: Recipe, teacher: nn.Module | None, proc
     if recipe.same_draw and (recipe.mixup or recipe.cutmix) and processes > 1:
         raise ValueError("mixup and cutmix pair the images of one process, so with same_draw two processes would not equal one "
                          "with twice the batch; leave out same_draw, or mixup and cutmix")
+
+
+def check_teacher(method: nn.Module, made: dict, teacher: nn.Module) -> None:
+    """ValueError, in one sentence, for a teacher of other classes or pictures than the net's, or one it cannot learn from.
+
+    made: how the net was made, with the names of its classes.
+    """
+    other = getattr(teacher, "made", {})
+    for name, what in (("num_classes", "classes"), ("image_size", "pixels")):
+        if other.get(name, made[name]) != made[name]:
+            raise ValueError(f"the teacher was made for {other[name]} {what} and this net for {made[name]}; give a teacher made "
+                             "for the same")
+    theirs = other.get("classes", made["classes"])
+    if odd := [(there, here) for there, here in zip(theirs, made["classes"], strict=True) if there != here]:
+        raise ValueError(f"the teacher's classes are others than this net's, or in another order, the first {odd[0][0]!r} "
+                         f"for {odd[0][1]!r}; create both with classes=train.classes of one set")
+    usual = USUAL.facts()
+    if other.get("preprocessing", usual) != made.get("preprocessing", usual):
+        raise ValueError("teacher and net want their pictures prepared in different ways (mean, spread, crop); give a teacher "
+                         "that was trained on pictures prepared like the net's")
+    if hasattr(method, "check_teacher"):
+        method.check_teacher(teacher)
 
 
 def learns_statistics(part: nn.Module) -> bool:

@@ -25,7 +25,7 @@ from vitlab.evaluation import evaluating
 from vitlab.recipe import Recipe
 from vitlab.train import folder
 from vitlab.train.batches import DRAWS, Shares, own_randomness, seed_all
-from vitlab.train.door import check_net
+from vitlab.train.door import check_net, check_teacher
 from vitlab.train.identity import identity
 from vitlab.train.processes import processes, visiting
 from vitlab.train.replicas import Replicas, reduce, statistics
@@ -57,6 +57,8 @@ def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Modul
     check_net(method, recipe, teacher, accelerator.num_processes if replicas is None else 1)
     spread = None if replicas is None else Replicas(replicas, method, accelerator)
     made, train, val = meet(method, train, val)
+    if teacher is not None:
+        check_teacher(method, made, teacher)
     check(train, recipe, accelerator.num_processes if spread is None else 1)
     method.made, device = made, accelerator.device
     with visiting(device, method, teacher), own_randomness(device), ctrl_c(accelerator.num_processes) as asked:

@@ -1,0 +1,115 @@
+"""One selector at work: which patches stay, and what of the others. Three ways, one for each use.
+
+`by_threshold` lets every image keep what deserves it (tokens packed), `by_count` lets all keep the same number (a row each), and
+`by_mask` removes nothing, so that gradients reach the decision (training). Letters: B images · T tokens · N patches · D width.
+"""
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vitlab.methods.spvit.package import Package
+from vitlab.packed import Even, Packed
+from vitlab.tokens import take
+
+PREFIX, PACKAGE = -2, -1                                # instead of a patch's number
+
+Score = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]      # tokens [B, n, D], a mean over them -> keep scores [B, n]
+
+
+class Tokens(NamedTuple):
+    """The tokens at one depth: x [B, T, D], or [1, T, D] packed; ids of the same first axes, patch numbers or the two above."""
+
+    x: Tensor
+    ids: Tensor
+    rows: Even | Packed
+    packages: int = 0                   # how many each image ends with, where all have the same number
+    folded: Callable[[int], Tensor] | None = None       # N -> [B, N], what each patch counted in the package just made
+
+    def padded(self) -> tuple[Tensor, Tensor, Tensor]:
+        """A row per image: x [B, n, D], ids [B, n], and which of these tokens there are, bool [B, n]."""
+        if isinstance(self.rows, Even):
+            return self.x, self.ids, torch.ones_like(self.ids, dtype=torch.bool)
+        x, there = self.rows.padded(self.x)
+        return x, self.rows.padded(self.ids, PACKAGE)[0], there
+
+
+def by_count(t: Tokens, score: Score, count: int, prefix: int, package: Package) -> Tokens:
+    """The `count` patches of highest score stay in every image; their number is known before, so it can be exported."""
+    body, ids = t.x[:, prefix:], t.ids[:, prefix:]
+    patches = body.shape[1] - t.packages
+    value = score(body, t.rows.mean)[:, :patches]                          # [B, n]
+    top = value.topk(count, sorted=False).indices
+    weight = package.weights(value, torch.ones_like(value).scatter(1, top, 0.0))
+    x, kept = [t.x[:, :prefix], take(body, top), body[:, patches:]], [t.ids[:, :prefix], take(ids, top), ids[:, patches:]]
+    if package.made:
+        new = package.folded((body[:, :patches] * weight[..., None]).sum(1), weight.sum(1))[:, None].to(body.dtype)
+        if package.merge and t.packages:
+            x[2] = x[2] + new
+        else:
+            x, kept = [*x, new], [*kept, torch.full_like(ids[:, :1], PACKAGE)]
+    kept = torch.cat(kept, 1)
+    return Tokens(torch.cat(x, 1), kept, t.rows, kept.shape[1] - prefix - count, partial(spread, ids[:, :patches], weight))
+
+
+def by_threshold(t: Tokens, score: Score, cut: float, prefix: int, package: Package) -> Tokens:
+    """The patches whose score reaches the cut stay, at least the best of each image."""
+    if isinstance(t.rows, Even):                                           # the first selector: images begin to differ
+        rows = Packed([t.x.shape[1]] * len(t.x), t.x.device)
+        t = Tokens(t.x.flatten(0, 1)[None], t.ids.flatten()[None], rows)
+    x, ids, owner = t.x[0], t.ids[0], t.rows.image
+    body = (ids != PREFIX).nonzero()[:, 0]
+    inner = Packed([n - prefix for n in t.rows.lengths], x.device)         # without the prefix tokens
+    value, patch = score(x[None, body], inner.mean)[0], ids[body] >= 0
+    best = inner.largest(value.where(patch, float("-inf"))[None])
+    stays = ~patch | (value >= best.clamp(max=cut)[inner.image])
+    weight = package.weights(value, (~stays).to(value.dtype))
+    kept = torch.ones_like(ids, dtype=torch.bool).index_put((body,), stays).nonzero()[:, 0]
+    image, told = owner[kept], [ids[kept]]
+    if package.made:
+        total = inner.sum((x[body] * weight[:, None])[None])
+        new = package.folded(total, inner.sum(weight[None])).to(x.dtype)   # [B, D]
+        filled = inner.sum((~stays)[None].long()) > 0
+        if package.merge:
+            x = x + (ids == PACKAGE)[:, None] * new[owner]
+            filled = filled & (t.rows.sum((ids == PACKAGE)[None].long()) == 0)
+        fresh = filled.nonzero()[:, 0]
+        image, told = torch.cat([image, fresh]), [*told, torch.full_like(fresh, PACKAGE)]
+    order = image.argsort(stable=True)                                     # each image's package behind its patches
+    x = torch.cat([x[kept], new[fresh]] if package.made else [x[kept]])[order]
+    lengths = image.bincount(minlength=len(t.rows.lengths)).tolist()       # waits for the device, once a selector
+    return Tokens(x[None], torch.cat(told)[order][None], Packed(lengths, x.device),
+                  folded=partial(unpacked, inner, ids[body][None], weight[None]))
+
+
+def by_mask(x: Tensor, alive: Tensor, filled: Tensor, score: Score, decide: Callable[[Tensor, Tensor], Tensor], prefix: int,
+            package: Package) -> tuple[Tensor, Tensor, Tensor]:
+    """Nothing is removed: the tokens x [B, P + N + packages, D] with a new package, who is alive [B, N] and filled [B, packages].
+
+    decide: scores [B, N] and who is alive -> who stays, 0 or 1.
+    """
+    body, count = x[:, prefix:], alive.shape[1]
+    there = torch.cat([alive, filled], 1)
+    value = score(body, lambda y: Even().mean(y, there))
+    keep = decide(value[:, :count], alive) * alive
+    weight = package.weights(value[:, :count], alive - keep)
+    if not package.made:
+        return x, keep, filled
+    new = package.folded((body[:, :count] * weight[..., None]).sum(1), weight.sum(1))[:, None].to(x.dtype)
+    some = ((alive - keep).sum(1, keepdim=True) > 0).to(filled.dtype)
+    if package.merge and filled.shape[1]:
+        return torch.cat([x[:, :-1], x[:, -1:] + new], 1), keep, torch.maximum(filled, some)
+    return torch.cat([x, new], 1), keep, torch.cat([filled, some], 1)
+
+
+def spread(ids: Tensor, values: Tensor, patches: int) -> Tensor:
+    """Values [B, n] by patch number, 0 where there is none and for negative ids: [B, patches]."""
+    room = values.new_zeros(len(ids), patches + 1)
+    return room.scatter(1, ids.where(ids >= 0, patches), values)[:, :-1]
+
+
+def unpacked(rows: Packed, ids: Tensor, values: Tensor, patches: int) -> Tensor:
+    """The same of packed ids and values, both [1, T]."""
+    return spread(rows.padded(ids, PACKAGE)[0], rows.padded(values)[0], patches)

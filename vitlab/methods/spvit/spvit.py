@@ -1,0 +1,326 @@
+"""SPViT, Kong et al., ECCV 2022 (arXiv 2112.13890): learned selectors fold weak tokens into a package, under a compute budget.
+
+Before three of the blocks a selector scores every patch. What it drops is folded into one package token, which takes part in
+all that follows. How much is to be kept follows from a limit: GFLOPs, or milliseconds on a device.
+
+paper -> here:  T (Eq. 6) = selector(x, mean) · D (Eq. 7) = keep · P (Eq. 8) = folded · rho_i (Eq. 11) = 1 - keep ·
+HardwareLimit (Eq. 10) = budget, latency · Eq. 12 = `losses`; phases and CKA are in `phases`.
+Where paper and official code differ:
+  * shares to keep are of all patches, and the loss compares their mean over a batch (Eq. 11 mixes rho and 1 - rho);
+  * heads share one MLP of d channels, half of them local (code; `shared=False`, `width="paper"`: the text);
+  * the decision is drawn from the merged probability (Eqs. 6-7; the code merges logarithms);
+  * the package is a weighted mean (Eq. 8; `package="sum"`: the code, "mean": A.6), one for each selector (`merge=True`: one);
+  * nothing dropped, nothing packed: an empty package takes part in nothing (in the code it is a token of 1e-6).
+Departures from both: at test time tokens are really gone, by a threshold per selector that `calibrate` finds on held-out
+pictures, without noise (the code keeps drawing, and masks); until then, and with `fixed=True`, each image keeps the same number.
+An image that would lose all its patches keeps the best. Selectors begin with torch's initial weights and keep, by their bias,
+about what is asked of them (the code's begin at one half).
+Class token and positions are trained (the code freezes them), the backbone from the first step on (5 epochs later), by one
+cosine (the code resets the rate of the selectors halfway). Token distillation is the squared error for LV-ViT, too.
+"""
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size
+from vitlab.block import attention, macs, mlp, qkv
+from vitlab.losses import cross_entropy, kl
+from vitlab.method import Dense, own_point
+from vitlab.methods.spvit.calibrate import Cuts
+from vitlab.methods.spvit.limit import SAME, clock, multiply_adds, solve
+from vitlab.methods.spvit.objective import apart, gumbel, off_target, policy_bias
+from vitlab.methods.spvit.package import Package
+from vitlab.methods.spvit.prune import PREFIX, Score, Tokens, by_count, by_mask, by_threshold
+from vitlab.methods.spvit.selector import Design, Selector
+from vitlab.numbers import plain, real, several, wholes
+from vitlab.packed import Even
+from vitlab.recipe import Recipe
+from vitlab.trace import Trace
+
+KEEP = 0.627                                            # k of the shares k, k², k³: DeiT-S at 2.64 GFLOPs, Table 2
+STEPS = (0.2, 0.4, 0.6, 0.8)                            # of the way from the least cost to the dense one: further points
+
+Decide = Callable[[int, Tensor, Tensor], Tensor]        # selector, scores [B, N], who is there [B, N] -> who stays, 0 or 1
+
+
+@dataclass(frozen=True)
+class Point:
+    """How much an image may cost, on average."""
+
+    budget: float | None = None     # GFLOPs (1e9 multiply-adds); None: what the net was made for
+    fixed: bool = False             # every image keeps the same number of tokens, whatever the thresholds; for exporters
+
+    def __post_init__(self):
+        object.__setattr__(self, "budget", plain(self.budget))
+        object.__setattr__(self, "fixed", plain(self.fixed))
+
+
+class Masked(NamedTuple):
+    """What a pass over masked tokens leaves behind."""
+
+    logits: Tensor          # [B, K]
+    tokens: Tensor          # [B, N, D] patches after the last norm, dropped ones too
+    kept: list[Tensor]      # of each selector: [B, N] 0 or 1; what is dropped stays dropped
+
+
+class SPViT(nn.Module):
+    """A backbone with token selectors.
+
+    budget: GFLOPs of an image; latency: milliseconds of one image on the device that the backbone is on; keep: the shares of all
+    patches kept from each selector on, such as (0.7, 0.49, 0.34). Give one of them (None: 63, 39 and 25 %).
+    after: behind how many blocks each selector stands (None: 3, 6, 9 of 12, scaled to the depth).
+    package: "normalised" (Eq. 8), "mean", "sum" or "none".  merge: packages are added up to one (Table 7).
+    heads, branch, shared, width, layer, activation: see `selector.Design`.  score: "selector", or "random" (Table 11).
+    ratio: the shares are met by the mean over a "batch" or by every "image".  lambda_kl, lambda_distill, lambda_ratio: Eq. 12.
+    thresholds: what `calibrate` found, for checkpoints: rows of a budget and a threshold for each selector.
+    Raises ValueError for a knob that makes no sense, and for a limit that is out of reach.
+    """
+
+    Point = Point
+    FREE_KNOBS = ("thresholds",)                          # no weight depends on them
+    uses_teacher = True
+
+    def __init__(self, vit: VisionTransformer, budget: float | None = None, keep: Sequence[float] | None = None,
+                 latency: float | None = None, after: Sequence[int] | None = None, *, package: str = "normalised",
+                 merge: bool = False, heads: int | None = None, branch: bool = True, shared: bool = True, width: str = "code",
+                 layer: str = "mlp", activation: str = "gelu", score: str = "selector", ratio: str = "batch",
+                 lambda_kl: float = 0.5, lambda_distill: float = 0.5, lambda_ratio: float = 2.0,
+                 thresholds: Sequence[Sequence[float]] | None = None):
+        super().__init__()
+        check_backbone(vit)
+        self.vit, self.prefix, depth = vit, vit.num_prefix_tokens, len(vit.blocks)
+        rule = f"after must be ascending numbers of blocks from 1 to {depth - 1}, such as {quarters(depth)}"
+        self.after = quarters(depth) if after is None else wholes(after, rule)
+        if not self.after or list(self.after) != sorted(set(self.after)) or self.after[-1] >= depth:
+            raise ValueError(f"{rule}, not {self.after}")
+        self.package, self.score, self.ratio = Package(package, merge), score, ratio
+        self.check_knobs()
+        self.lambdas = {name: real(value, f"lambda_{name}") for name, value in (
+            ("kl", lambda_kl), ("distill", lambda_distill), ("ratio", lambda_ratio))}
+        design = Design(heads, branch, shared, width, layer, activation)
+        self.selectors = nn.ModuleList([Selector(vit.embed_dim, vit.blocks[0].attn.num_heads, design)
+                                        for _ in (self.after if score == "selector" else ())])
+        packages = 0 if package == "none" else 1 if merge else len(self.after)
+        self.work = multiply_adds(vit, self.after, [self.per_token(block) for block in self.after], packages)
+        self.keep = self.shares(budget, keep, latency)
+        self.budget = self.work(self.keep)
+        for selector, share, before in zip(self.selectors, self.keep, (1.0, *self.keep)):
+            selector.start_at(share / before)
+        self.settled = {} if latency is None else {"latency": None, "keep": self.keep}     # another device is another latency
+        self.set_thresholds(thresholds)
+
+    @property
+    def adaptive(self) -> bool:
+        """With thresholds an image keeps as many tokens as deserve it."""
+        return bool(self.cuts)
+
+    def check_knobs(self) -> None:
+        """Fail at the door: one sentence for each knob that makes no sense."""
+        self.package.check()
+        for name, value, choices in (("score", self.score, ("selector", "random")), ("ratio", self.ratio, ("batch", "image"))):
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+    def shares(self, budget: float | None, keep: Sequence[float] | None, latency: float | None) -> tuple[float, ...]:
+        """The shares to keep, given in one of three ways (Eq. 10)."""
+        count = len(self.after)
+        if sum(limit is not None for limit in (budget, keep, latency)) > 1:
+            raise ValueError("budget, keep and latency say one thing in three ways; give one of them")
+        if budget is None and latency is None and keep is None:
+            return geometric(count, KEEP)
+        if keep is not None:
+            rule = f"keep must be {count} shares in (0, 1], one for each selector, none above the one before it"
+            found = several(keep, rule)
+            if len(found) != count or not all(0 < share <= 1 for share in found) or list(found) != sorted(found)[::-1]:
+                raise ValueError(f"{rule}, not {found}")
+            return tuple(map(float, found))
+        if latency is not None:
+            scorer = self.selectors[0] if self.selectors else uniform
+            work = clock(self.vit, self.after, scorer, self.work.packages)
+            return solve(work, real(latency, "latency"), geometric(count))
+        return solve(self.work, real(budget, "budget"), geometric(count))
+
+    def keep_at(self, budget: float) -> tuple[float, ...]:
+        """The shares to keep for another budget: those of this net, all to one power; 1 where nothing is dropped."""
+        if abs(budget / self.budget - 1) <= SAME:
+            return self.keep
+        return solve(self.work, budget, self.keep if self.keep[-1] < 1 else geometric(len(self.after)))
+
+    def set_thresholds(self, table: Sequence[Sequence[float]] | None) -> None:
+        """How tokens are chosen: rows of a budget in GFLOPs and a threshold for each selector, as `calibrate` finds them.
+
+        None: every image keeps the same number of tokens. The points are the budgets of the rows, or some, and the dense net.
+        """
+        rows = [several(row, "thresholds must be rows of numbers") for row in table or ()]
+        if any(len(row) != len(self.after) + 1 for row in rows):
+            raise ValueError(f"thresholds must be rows of a budget and {len(self.after)} thresholds, not {rows}")
+        self.cuts = Cuts(rows)
+        dense, floor = self.work.dense, self.work.floor
+        offered = set(self.cuts.budgets) or {floor + step * (dense - floor) for step in STEPS} | {self.budget}
+        self.points = tuple(Point(b) for b in sorted(offered) if b < (1 - SAME) * dense) + (Point(dense),)
+        if hasattr(self, "made"):
+            self.made["knobs"] = {**self.made["knobs"], "thresholds": self.cuts.rows or None}
+
+    def init_from(self, vit: VisionTransformer) -> None:
+        """Start from the weights of a plain backbone, such as the dense teacher's; ValueError where they do not fit."""
+        there, here = vit.state_dict(), self.vit.state_dict()
+        if wrong := [name for name in here if name not in there or there[name].shape != here[name].shape]:
+            raise ValueError(f"{len(wrong)} tensors of this net have no counterpart in the backbone given, the first is "
+                             f"{wrong[0]}; take one of the same name, image size and number of classes")
+        self.vit.load_state_dict({name: there[name] for name in here})
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that the DeiT recipe does not decay."""
+        return {"vit.pos_embed", "vit.cls_token"}
+
+    def check(self, point: Point | None) -> Point:
+        """The point with its budget in GFLOPs; ValueError for one that is out of reach."""
+        point = own_point(point, self)
+        if not isinstance(point.fixed, bool):
+            raise ValueError(f"fixed must be True or False, not {point.fixed!r}")
+        budget = self.budget if point.budget is None else real(point.budget, "budget")
+        if self.adaptive and not point.fixed and min(self.keep_at(budget)) < 1:
+            self.cuts.at(budget, SAME)
+        return Point(budget, point.fixed)
+
+    def rule(self, point: Point) -> dict[int, int] | dict[int, float]:
+        """What decides before which block, 0-based: how many patches stay, or the threshold that they must reach."""
+        keep = self.keep_at(point.budget)
+        if self.adaptive and not point.fixed:
+            return {} if min(keep) == 1 else dict(zip(self.after, self.cuts.at(point.budget, SAME), strict=True))
+        counts, before = {}, grid(self.vit) ** 2
+        for block, share in zip(self.after, keep, strict=True):
+            if (count := max(round(share * grid(self.vit) ** 2), 1)) < before:
+                counts[block] = before = count
+        return counts
+
+    def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
+        """Logits [B, K] of normalised images [B, 3, S, S]; dropped tokens are really gone, and no image is padded."""
+        point = self.check(point)
+        check_images(images, image_size(self.vit), self.vit.cls_token)
+        rule = self.rule(point)
+        select = by_threshold if self.adaptive and not point.fixed else by_count
+        t = Tokens(embed(self.vit, images), self.numbered(images), Even())
+        for layer, block in enumerate(self.vit.blocks):
+            if layer in rule:
+                t = select(t, self.scorer(layer), rule[layer], self.prefix, self.package)
+            q, k, v = qkv(block, t.x)
+            x = t.x + t.rows.attention(block, q, k, v)
+            if trace is not None:
+                self.note(trace, layer, t, q, k)
+            t = t._replace(x=x + mlp(block, x), folded=None)
+        return self.answer(t)
+
+    def numbered(self, images: Tensor) -> Tensor:
+        """What the tokens are: [B, P + N], the number of a patch, or PREFIX."""
+        ids = torch.arange(-self.prefix, grid(self.vit) ** 2, device=images.device)
+        return ids.where(ids >= 0, PREFIX).expand(images.shape[0], -1)
+
+    def scorer(self, block: int) -> Score:
+        """What scores the tokens before a block."""
+        return uniform if self.score == "random" else self.selectors[self.after.index(block)]
+
+    def note(self, trace: Trace, layer: int, t: Tokens, q: Tensor, k: Tensor) -> None:
+        """Write one block into a trace."""
+        side = grid(self.vit)
+        folded = None if t.folded is None else t.folded(side * side)
+        if isinstance(t.rows, Even):
+            trace.add(layer, (side, side), t.ids, q, k, extra=0, folded=folded)
+            return
+        q, k = (t.rows.padded(part.transpose(1, 2))[0].transpose(1, 2) for part in (q, k))
+        _, ids, there = t.padded()
+        trace.add(layer, (side, side), ids, q, k, extra=0, mask=there[:, None, None], folded=folded)
+
+    def answer(self, t: Tokens) -> Tensor:
+        """Logits [B, K] of the tokens after the last block."""
+        x = t.x[:, :1] if isinstance(t.rows, Even) else t.x[0, t.rows.first][:, None]
+        return head(self.vit, x)
+
+    def token_macs(self, trace: Trace) -> Tensor:
+        """Multiply-adds [B] of all that depends on how many tokens there were: blocks and selectors."""
+        total, before = 0, None
+        for part in trace.layers:
+            tokens = part.attended.sum(1) + part.extra
+            total = total + macs(self.vit.blocks[part.layer], tokens.double())
+            if part.folded is not None:
+                total = total + self.per_token(part.layer) * (before - (tokens > 0) * self.prefix).double()
+            before = tokens
+        return total
+
+    def per_token(self, block: int) -> int:
+        """Multiply-adds of the selector before a block, for one token."""
+        return 0 if self.score == "random" else self.selectors[self.after.index(block)].macs()
+
+    def masked(self, images: Tensor, decide: Decide | None = None) -> Masked:
+        """The pass of training, and of the official evaluation: nothing is removed, dropped tokens are only not attended to.
+
+        decide: (step, scores [B, N], who is still there [B, N]) -> who stays, 0 or 1 (None: drawn, Eq. 7).
+        """
+        check_images(images, image_size(self.vit), self.vit.cls_token)
+        decide, kept = decide or self.draw, []
+        x = embed(self.vit, images)                                        # [B, P + N, D]
+        alive, filled, bias = x.new_ones(len(x), x.shape[1] - self.prefix), x.new_ones(len(x), 0), None
+        for layer, block in enumerate(self.vit.blocks):
+            if layer in self.after:
+                step = partial(decide, self.after.index(layer))
+                x, alive, filled = by_mask(x, alive, filled, self.scorer(layer), step, self.prefix, self.package)
+                bias = policy_bias(torch.cat([alive.new_ones(len(x), self.prefix), alive, filled], 1))
+                kept.append(alive)
+            q, k, v = qkv(block, x)
+            x = x + attention(block, q, k, v, bias)
+            x = x + mlp(block, x)
+        return Masked(head(self.vit, x), self.vit.norm(x)[:, self.prefix:self.prefix + alive.shape[1]], kept)
+
+    def draw(self, step: int, score: Tensor, alive: Tensor) -> Tensor:
+        """Who stays in training, 0 or 1: [B, N]; of random scores, as many as are to."""
+        if self.score == "selector":
+            return gumbel(score)
+        before = self.keep[step - 1] if step else 1.0
+        return (score >= 1 - self.keep[step] / before).to(score.dtype)
+
+    def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
+        """Eq. 12. The dense net as a teacher adds its logits and its tokens to what is learned from."""
+        said = self.masked(images)
+        terms = {"ce": cross_entropy(said.logits, labels),
+                 "ratio": self.lambdas["ratio"] * off_target(said.kept, self.keep, self.ratio)}
+        if teacher is not None:
+            with torch.no_grad():
+                lesson = teacher.features(images)
+                logits, tokens = head(teacher.vit, lesson), teacher.vit.norm(lesson)[:, self.prefix:]
+            terms["kl"] = self.lambdas["kl"] * kl(said.logits, logits)
+            terms["distill"] = self.lambdas["distill"] * apart(said.tokens, tokens, said.kept[-1])
+        yield terms
+
+    def check_teacher(self, teacher: nn.Module) -> None:
+        """ValueError, in one sentence, unless a teacher has tokens that these can be compared with."""
+        if not isinstance(teacher, Dense):
+            raise ValueError(f"SPViT learns from a dense net, not from a {type(teacher).__name__}; give the one it starts from, "
+                             'made with vitlab.create("dense", ...)')
+        there, here = ((grid(vit), vit.num_prefix_tokens, vit.embed_dim) for vit in (teacher.vit, self.vit))
+        if there != here:
+            raise ValueError(f"the teacher has {there[0]}x{there[0]} patches of width {there[2]}, this net {here[0]}x{here[0]} "
+                             f"of {here[2]}, so their tokens cannot be compared; give a teacher on the same backbone and size")
+
+
+def quarters(depth: int) -> tuple[int, ...]:
+    """The blocks behind which selectors stand: 3, 6, 9 of 12, 4, 8, 12 of 16, 5, 10, 15 of 20."""
+    return tuple(sorted({n * depth // 4 for n in (1, 2, 3)} - {0}))
+
+
+def geometric(count: int, k: float = 0.5) -> tuple[float, ...]:
+    """Shares k, k², k³, …; where a limit is to be met, `solve` finds their power."""
+    return tuple(k ** (step + 1) for step in range(count))
+
+
+def uniform(x: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
+    """For comparison: scores that know nothing, [B, n] of tokens [B, n, D]."""
+    return torch.rand(x.shape[:-1], device=x.device)
+
+
+RECIPE = Recipe(epochs=60, batch=256, lr=5e-4, lr_backbone=5e-6, weight_decay=0.05, betas=(0.9, 0.999), warmup=0.0, min_lr=1e-6,
+                mixup=0.8, cutmix=1.0, label_smoothing=0.1)     # Sec. 5; the dense net as `init_from` and as teacher
