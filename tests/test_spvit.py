@@ -199,6 +199,24 @@ def test_a_package_of_one_token_is_that_token():
     assert Package("sum").folded((x * dropped[..., None]).sum(1), dropped.sum(1)).equal(x[:, 1])
 
 
+@torch.no_grad()
+def test_what_a_selector_says_is_what_decides(ragged):
+    net, images = ragged
+    cuts, trace = net.cuts.at(net.budget, 1e-3), vitlab.Trace()
+    net(images, None, trace)
+    for step, block in enumerate(net.after):
+        t, score = net.asked(images, cuts[:step])
+        heads = net.asked(images, cuts[:step], by_head=True)[1]
+        assert heads.shape == (*score.shape, 4) and heads.amin() >= 0 and heads.amax() <= 1
+        said = torch.zeros(len(images), 196)
+        image = t.rows.image if step else torch.arange(len(images)).repeat_interleave(197)
+        patch = t.ids.flatten() >= 0
+        said[image[patch], t.ids.flatten()[patch]] = score.flatten()[patch]
+        assert torch.equal(trace.layers[block].attended, said >= said.amax(1, keepdim=True).clamp(max=cuts[step]))
+    with pytest.raises(ValueError, match="leave none to ask"):
+        net.asked(images, cuts)
+
+
 # cost from the trace ----------------------------------------------------------------------------------------------------
 
 def test_the_cost_of_every_image_follows_from_its_trace(ragged):

@@ -15,7 +15,7 @@ from vitlab.trace import Trace
 if TYPE_CHECKING:
     from vitlab.methods.spvit.spvit import SPViT
 
-TURNS, NEAR = 6, 0.002                                  # at most; relative distance from the budget that is near enough
+TURNS, NEAR = 4, 0.005                                  # at most; relative distance from the budget that is near enough
 
 
 class Cuts:
@@ -95,17 +95,11 @@ def found(net: "SPViT", data, budget: float, batch: int) -> list[float]:
 def scores(net: "SPViT", data, cuts: Sequence[float], batch: int) -> tuple[Tensor, int]:
     """What the selector after those of `cuts` says of the patches still there, over all pictures; and how many there were."""
     seen, count = [], 0
-
-    def decide(step: int, score: Tensor, alive: Tensor) -> Tensor:
-        if step < len(cuts):
-            return at_least(score, alive, cuts[step])
-        if step == len(cuts):
-            seen.append(score[alive > 0].double())
-        return alive
-
     for start in range(0, len(data), batch):
         images = beside(net, data.images(slice(start, start + batch)))
-        count += net.masked(images, decide).kept[0].numel()
+        t, score = net.asked(images, cuts)
+        seen.append(score[t.ids >= 0].double())
+        count += len(images) * net.work.patches
     return torch.cat(seen), count
 
 

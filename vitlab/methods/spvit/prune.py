@@ -104,6 +104,16 @@ def by_mask(x: Tensor, alive: Tensor, filled: Tensor, score: Score, decide: Call
     return torch.cat([x, new], 1), keep, torch.cat([filled, some], 1)
 
 
+def asked(t: Tokens, ask: Score, prefix: int) -> Tensor:
+    """What is said of each token, shaped as the ids, further axes behind; 1 for prefix tokens."""
+    if isinstance(t.rows, Even):
+        value = ask(t.x[:, prefix:], t.rows.mean)
+        return torch.cat([torch.ones_like(value[:, :1]).expand(-1, prefix, *value.shape[2:]), value], 1)
+    body = (t.ids[0] != PREFIX).nonzero()[:, 0]
+    value = ask(t.x[:, body], Packed([n - prefix for n in t.rows.lengths], t.x.device).mean)
+    return value.new_ones(1, t.ids.shape[1], *value.shape[2:]).index_copy(1, body, value)
+
+
 def spread(ids: Tensor, values: Tensor, patches: int) -> Tensor:
     """Values [B, n] by patch number, 0 where there is none and for negative ids: [B, patches]."""
     room = values.new_zeros(len(ids), patches + 1)

@@ -35,7 +35,7 @@ from vitlab.methods.spvit.calibrate import Cuts
 from vitlab.methods.spvit.limit import SAME, clock, multiply_adds, solve
 from vitlab.methods.spvit.objective import apart, gumbel, off_target, policy_bias
 from vitlab.methods.spvit.package import Package
-from vitlab.methods.spvit.prune import PREFIX, Score, Tokens, by_count, by_mask, by_threshold
+from vitlab.methods.spvit.prune import PREFIX, Score, Tokens, asked, by_count, by_mask, by_threshold
 from vitlab.methods.spvit.selector import Design, Selector
 from vitlab.numbers import plain, real, several, wholes
 from vitlab.packed import Even
@@ -215,6 +215,23 @@ class SPViT(nn.Module):
                 self.note(trace, layer, t, q, k)
             t = t._replace(x=x + mlp(block, x), folded=None)
         return self.answer(t)
+
+    def asked(self, images: Tensor, cuts: Sequence[float] = (), by_head: bool = False) -> tuple[Tokens, Tensor]:
+        """The tokens that come to the selector after those of `cuts`, thresholds, and its keep scores, shaped as their ids.
+
+        by_head: those of each head, [..., H]. Prefix tokens, which nobody asks about, have 1.
+        """
+        check_images(images, image_size(self.vit), self.vit.cls_token)
+        t, step = Tokens(embed(self.vit, images), self.numbered(images), Even()), 0
+        for layer, block in enumerate(self.vit.blocks):
+            if layer in self.after:
+                score = self.scorer(layer)
+                if step == len(cuts):
+                    return t, asked(t, (lambda x, mean: score.by_head(x, mean)[0]) if by_head else score, self.prefix)
+                t, step = by_threshold(t, score, cuts[step], self.prefix, self.package), step + 1
+            x = t.x + t.rows.attention(block, *qkv(block, t.x))
+            t = t._replace(x=x + mlp(block, x))
+        raise ValueError(f"there are {len(self.after)} selectors, so {len(cuts)} thresholds leave none to ask")
 
     def numbered(self, images: Tensor) -> Tensor:
         """What the tokens are: [B, P + N], the number of a patch, or PREFIX."""
