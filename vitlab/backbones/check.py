@@ -8,6 +8,8 @@ from timm.layers import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
+from vitlab.backbones.lvvit import LVViT
+
 OWN = ("forward_features", "_pos_embed", "forward_head", "pool")    # what a subclass must leave alone
 
 
@@ -21,7 +23,8 @@ def obstacle(vit: Any) -> str | None:
     """The first thing about a net that cannot be driven, as the end of a sentence; None if there is none."""
     if not isinstance(vit, VisionTransformer):
         return f"is a {type(vit).__name__} and no timm VisionTransformer"
-    if any(getattr(type(vit), name) is not getattr(VisionTransformer, name) for name in OWN):
+    known = LVViT if isinstance(vit, LVViT) else VisionTransformer
+    if any(getattr(type(vit), name) is not getattr(known, name) for name in OWN):
         return f"is a {type(vit).__name__}, which embeds or answers in its own way"
     return next(obstacles(vit), None)
 
@@ -45,8 +48,9 @@ def obstacles(vit: VisionTransformer) -> Iterator[str]:
         yield f"is not made for square pictures cut alike on both sides (it takes {stem.img_size} pixels)"
     elif vit.pos_embed.shape[1] != stem.num_patches + vit.num_prefix_tokens:
         yield f"has {vit.pos_embed.shape[1]} positions for {stem.num_patches + vit.num_prefix_tokens} tokens"
-    if vit.num_classes < 1 or getattr(vit.head, "out_features", vit.num_classes) != vit.num_classes:
-        yield f"says it has {vit.num_classes} classes but its head is {vit.head} (vit.reset_classifier changes both)"
+    for head in (vit.head, getattr(vit, "aux_head", vit.head)):
+        if vit.num_classes < 1 or getattr(head, "out_features", vit.num_classes) != vit.num_classes:
+            yield f"says it has {vit.num_classes} classes but its head is {head} (vit.reset_classifier changes both)"
     for block in vit.blocks:
         attn, first = getattr(block, "attn", None), getattr(getattr(block, "mlp", None), "fc1", None)
         if type(block) is not Block or type(attn) is not Attention or attn.gate is not None:

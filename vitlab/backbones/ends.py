@@ -1,8 +1,10 @@
-"""The two ends of a backbone's forward pass: images to tokens, and the class token to logits."""
+"""The two ends of a backbone's forward pass: images to tokens, and tokens to logits."""
 import torch
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
+
+from vitlab.backbones.lvvit import LVViT
 
 
 def grid(vit: VisionTransformer) -> int:
@@ -39,9 +41,13 @@ def tokens(vit: VisionTransformer, patches: Tensor, positions: Tensor | None = N
     return vit.norm_pre(vit.pos_drop(x))
 
 
-def head(vit: VisionTransformer, x: Tensor) -> Tensor:
-    """Tokens [B, T, D] -> logits [B, K], from the normed class token."""
-    return vit.forward_head(vit.norm(x))
+def head(vit: VisionTransformer, x: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Tokens [B, T, D] -> logits [B, K], from the normed class token and, in an LV-ViT, from the patches that are there.
+
+    valid [B, T] bool: False marks what stands behind the prefix and is no patch, as padding (None: nothing does).
+    """
+    x = vit.norm(x)
+    return vit.forward_head(x) if valid is None or not isinstance(vit, LVViT) else vit.forward_head(x, valid=valid)
 
 
 def check_images(images: Tensor, size: int, weight: Tensor | None = None) -> None:

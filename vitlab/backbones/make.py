@@ -7,7 +7,7 @@ from timm.layers import PatchEmbed, resample_patch_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from vitlab.backbones import micro, t2t
+from vitlab.backbones import lvvit, micro, t2t
 from vitlab.backbones.check import obstacle
 from vitlab.backbones.ends import grid as grid_of
 from vitlab.backbones.ends import image_size as size_of
@@ -19,7 +19,12 @@ TIMM_NAMES = {
     "deit_small": "deit_small_patch16_224",
     "deit_base": "deit_base_patch16_224",
 }
-NAMES = (*TIMM_NAMES, *t2t.SHAPES, *micro.DEPTH)
+OWN = {             # name -> how it is made, and pixels per side of the picture and of a patch unless others are asked for
+    **{name: (t2t.t2t_vit, 224, t2t.PATCH) for name in t2t.SHAPES},
+    **{name: (lvvit.lvvit, 224, lvvit.PATCH) for name in lvvit.SHAPES},
+    **{name: (micro.micro, 56, micro.patch(name)) for name in micro.DEPTH},
+}
+NAMES = (*TIMM_NAMES, *OWN)
 
 
 def create(name: str, num_classes: int = 1000, image_size: int | None = None, pretrained: bool = False,
@@ -34,18 +39,18 @@ def create(name: str, num_classes: int = 1000, image_size: int | None = None, pr
     num_classes, drop_path = whole(num_classes, "num_classes"), real(drop_path, "drop_path", 0, 1)
     image_size = None if image_size is None else whole(image_size, "image_size, the pixels of one side,")
     grid = None if grid is None else whole(grid, "grid, the patches of one side,")
-    if name in micro.DEPTH or name in t2t.SHAPES:
+    if name in OWN:
         if pretrained:
             raise ValueError(f"{name} has no pretrained weights on the hub; use pretrained=False, or vitlab.load a checkpoint")
-        size, patch, make = ((image_size or 56, micro.patch(name), micro.micro) if name in micro.DEPTH else
-                             (image_size or 224, t2t.PATCH, t2t.t2t_vit))
+        make, usual, patch = OWN[name]
+        size = image_size or usual
         check_size(name, size, patch, grid)
         vit = make(name, num_classes, size, drop_path, grid)
     else:
         vit = from_timm(name, num_classes, image_size, pretrained, drop_path)
         check_size(name, size_of(vit), patch_of(vit), grid)
     if grid is not None and (grid != grid_of(vit) or type(vit.patch_embed) is PatchEmbed and size_of(vit) % grid):
-        regrid(vit, grid, keep=pretrained)                                 # plain patches; the small and T2T nets have it
+        regrid(vit, grid, keep=pretrained)                                 # plain patches; a stem of ours has it
         if name in micro.PLAIN:
             micro.place(vit)
     vit.made = {"name": name, "num_classes": num_classes, "image_size": size_of(vit), "pretrained": pretrained,
