@@ -102,6 +102,13 @@ def test_loaded_it_answers_as_the_official_code(monkeypatch):
     torch.testing.assert_close(net(images), official_answer(tensors, images, 3, 4, 2), atol=1e-4, rtol=1e-4)
 
 
+def test_the_medium_nets_costs_are_the_papers_too():
+    with torch.device("meta"):
+        net = vitlab.SuperViT(backbones.lvvit.lvvit("lvvit_medium", 1000)).eval()
+        for keep, cost in ((1.0, 12.678), (0.7, 7.391), (0.5, 5.367)):
+            assert vitlab.gmacs(net, torch.zeros(1, 3, 224, 224), Point(14, keep))[0] == pytest.approx(cost, abs=6e-4)
+
+
 @pytest.mark.parametrize("name", ["lvvit_tiny", "lvvit_small"])
 @torch.no_grad()
 def test_dense_has_the_papers_parameters_and_costs(name):

@@ -8,19 +8,26 @@ from timm.layers import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
+from vitlab.backbones import pit
 from vitlab.backbones.lvvit import LVViT
 
 OWN = ("forward_features", "_pos_embed", "forward_head", "pool")    # what a subclass must leave alone
+STAGED = "dense and spvit"                                          # the methods that run a net stage by stage
 
 
-def check_backbone(vit: Any) -> None:
-    """Raise ValueError, in one sentence, for a net that `block` and `backbones.ends` cannot drive as timm does."""
-    if why := obstacle(vit):
+def check_backbone(vit: Any, staged: bool = False) -> None:
+    """Raise ValueError, in one sentence, for a net that `block` and `backbones.ends` cannot drive as timm does.
+
+    staged: whether the method asking runs a net of several patch grids, which is to say a PiT, stage by stage.
+    """
+    if why := obstacle(vit, staged):
         raise ValueError(f"this backbone {why}; take a plain ViT with a class token and absolute positions, such as deit_small")
 
 
-def obstacle(vit: Any) -> str | None:
+def obstacle(vit: Any, staged: bool = False) -> str | None:
     """The first thing about a net that cannot be driven, as the end of a sentence; None if there is none."""
+    if isinstance(vit, pit.PoolingVisionTransformer):
+        return next(pit.obstacles(vit), None) if staged else f"is a PiT, whose patch grid shrinks: {STAGED} alone run it"
     if not isinstance(vit, VisionTransformer):
         return f"is a {type(vit).__name__} and no timm VisionTransformer"
     known = LVViT if isinstance(vit, LVViT) else VisionTransformer
