@@ -6,13 +6,14 @@ the class token attends to least are dropped for good. Every (length, keep) pair
 paper -> here:  P_g = 224 / length · eta = keep · a_cls = cls_attention · E_pos,g = position table of a length.
 Where paper and official code differ we follow the code (its counts make the paper's FLOPs table):
   * tokens kept = ceil(keep * tokens), the class token counted (`count_cls=False`: patches only);
-  * the whole image is resized, bilinear with aligned corners (`align="patch"`: each patch on its own, as the text says).
+  * the whole image is resized, bilinear with aligned corners (`align="patch"`: each patch on its own, as the text says);
+  * an LV-ViT's second head counts a quarter, where LV-ViT's own answer has a half of it.
 Departures from both: positions and class token are not weight-decayed (the code means to, but misses the names); position
 tables of shorter lengths start as the backbone's own table resampled (`resample=False`: each drawn anew, as in the code);
-sub-nets are drawn from torch's seeded generator, not from an unseeded one; for backbones of other depths than the
-paper's the drop blocks stand at the same fractions of 12, and for other grids than 14 the lengths at the same fractions of the
-grid. Every pass of an LV-ViT learns by its whole answer (in the code by the class token's part, but for the first, which has the
-losses that `vitlab.backbones.lvvit` leaves out); its second head counts a quarter, as in the code.
+sub-nets are drawn from torch's seeded generator, not from an unseeded one; for backbones of other depths than those in
+`DROP_BLOCKS` the drop blocks stand at the same fractions of the depth, and for other grids than 14 the lengths at the same
+fractions of the grid; every pass of an LV-ViT learns by its whole answer (in the code by the class token's part, but for the
+first, which has the losses that `vitlab.backbones.lvvit` leaves out).
 """
 import warnings
 from collections.abc import Iterator
