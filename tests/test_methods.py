@@ -6,6 +6,7 @@ import torch
 from samples import pictures, sharpen
 
 import vitlab
+from vitlab import backbones
 from vitlab.methods import METHODS
 
 CALM = {"dvt", "revit"}     # rank no tokens; sharpened, several nets or lengths in one batch multiply its rounding
@@ -14,10 +15,15 @@ CHEAPER = {"spvit"}         # the headline model is not the dearest point
 IDLE = {"dvt": "stages.2.context.nets.{last}."}             # reaches only patches that nobody reads: the paper counts it
 
 
-@pytest.fixture(params=[(m, b) for m in METHODS for b in ("micro_patch8", "micro_patch4")], ids="-".join)
-def method(request):
+OTHER = {"lvvit_tiny": {"image_size": 56, "grid": 4}}       # how a backbone for larger pictures is made for those of the tests
+
+
+@pytest.fixture(params=[(m, b) for m in METHODS for b in ("micro_patch8", "micro_patch4", *OTHER)], ids="-".join)
+def method(request, monkeypatch):
     name, backbone = request.param
-    net = vitlab.create(name, backbone, num_classes=10).eval()
+    monkeypatch.setitem(backbones.lvvit.SHAPES, "lvvit_tiny", (48, 3, 4, 2))        # three blocks: the contract names no size
+    monkeypatch.setattr(backbones.lvvit, "CHANNELS", 8)
+    net = vitlab.create(name, backbone, num_classes=10, **OTHER.get(backbone, {})).eval()
     return net if name in CALM else sharpen(net)
 
 
@@ -31,7 +37,8 @@ def ends(method):
 def test_the_dense_point_is_the_untouched_backbone(method):
     images, made = pictures(2), method.made
     if made["method"] in PLAIN:
-        method = vitlab.create(made["method"], made["backbone"], num_classes=10, **PLAIN[made["method"]]).eval()
+        own = OTHER.get(made["backbone"], {})
+        method = vitlab.create(made["method"], made["backbone"], num_classes=10, **own, **PLAIN[made["method"]]).eval()
     dearest = method(images, method.points[-1])
     torch.testing.assert_close(dearest, method.vit(images), atol=1e-6, rtol=0)
     assert torch.equal(method(images), method(images, method.Point()))

@@ -66,6 +66,27 @@ def test_shares_cost_what_the_specification_counts(backbone, keep, total):
     assert vitlab.gmacs(net, pictures(1, 224))[0] + norms / 1e9 == pytest.approx(total, rel=2e-3)
 
 
+@pytest.mark.parametrize("backbone, budget, k", (("lvvit_small", 4.28, .630), ("lvvit_medium", 7.32, .575)))
+def test_a_budget_of_the_paper_is_met_on_lv_vit(backbone, budget, k):
+    net = vitlab.create("spvit", backbone, budget=budget).eval()
+    assert vitlab.gmacs(net, pictures(1, 224))[0] == pytest.approx(budget, rel=0.01)
+    assert net.keep == pytest.approx((k, k ** 2, k ** 3), abs=0.006)
+
+
+def test_lv_vit_keeps_different_numbers_too():
+    torch.manual_seed(0)
+    net = spread_out(vitlab.create("spvit", "lvvit_tiny", num_classes=10, image_size=56, grid=4).eval())
+    pics = vitlab.data.shapes("test", n=100).take(slice(12))
+    calibrate(net, pics, [net.budget])
+    images, trace = pics.images(slice(None)), vitlab.Trace()
+    with torch.no_grad():
+        logits = net(images, None, trace)
+        torch.testing.assert_close(net.masked(images, decisions(net, images)).logits, logits, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(torch.cat([net(image[None]) for image in images]), logits, atol=1e-5, rtol=1e-5)
+    counted = [vitlab.measure.cost.count(net, image[None], None) / 1e9 for image in images[:6]]
+    assert vitlab.gmacs(net, images[:6]) == pytest.approx(counted, rel=1e-6) and len(set(counted)) > 1
+
+
 @pytest.mark.parametrize("width, heads, knobs, count", (
     (192, 3, {}, 6_940), (384, 6, {}, 6_975), (512, 8, {}, 7_006), (256, 4, {}, 6_952), (320, 5, {}, 6_957),
     (192, 3, {"shared": False}, 20_800), (384, 6, {"shared": False}, 41_625), (512, 8, {"shared": False}, 55_516),

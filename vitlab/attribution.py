@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from timm.models.pit import PoolingVisionTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -66,16 +67,25 @@ def explain(method: nn.Module, image: Tensor, point: Any, target: int | None, ho
     path = partial(method, point=point) if trace.exit is None else method.through(last.stages)
     with torch.enable_grad():
         tokens = how(path, entrances(method, path, image), image, target)
-    grids = list({part.stages: part.grid for part in trace.layers if part.stages[:-1] == last.stages[:-1]}.values())
-    maps = [said.detach().sum(-1)[0, -h * w:].reshape(h, w) for said, (h, w) in zip(tokens, grids[-len(tokens):], strict=True)]
-    return sum(shared_out(part, last.grid) for part in maps)
+    entered: dict[tuple, tuple] = {}                                       # the grid of each net's first block: a PiT's shrinks
+    for part in trace.layers:
+        if part.stages[:-1] == last.stages[:-1]:
+            entered.setdefault(part.stages, part.grid)
+    grids = list(entered.values())
+    maps = [on_grid(said.detach()[0], grid) for said, grid in zip(tokens, grids[-len(tokens):], strict=True)]
+    return sum(shared_out(part, grids[-1]) for part in maps)
+
+
+def on_grid(relevance: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The patches' relevance, summed over its width: tokens [T, D], or the map [D, h, w] that enters a PiT -> [h, w]."""
+    return relevance.sum(0) if relevance.dim() == 3 else relevance.sum(-1)[-grid[0] * grid[1]:].reshape(grid)
 
 
 @torch.no_grad()
 def entrances(method: nn.Module, path: Callable[[Tensor], Tensor], image: Tensor) -> list[nn.Module]:
     """Where tokens enter the nets that this path runs through, in order; what else a method holds is not on it."""
     seen: list[nn.Module] = []
-    doors = [net.pos_drop for net in method.modules() if isinstance(net, VisionTransformer)]
+    doors = [net.pos_drop for net in method.modules() if isinstance(net, VisionTransformer | PoolingVisionTransformer)]
     hooks = [door.register_forward_hook(lambda door, _, __: seen.append(door)) for door in doors]
     try:
         path(image)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, is_dataclass
 from typing import Any, Protocol
 
 import torch
+from timm.models.pit import PoolingVisionTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size
+from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, pool, stages
 from vitlab.block import attention, mlp, qkv
 from vitlab.losses import cross_entropy
 from vitlab.trace import Trace
@@ -60,9 +61,9 @@ class Dense(nn.Module):
     Point = Point
     adaptive = False
 
-    def __init__(self, vit: VisionTransformer):
+    def __init__(self, vit: VisionTransformer | PoolingVisionTransformer):
         super().__init__()
-        check_backbone(vit)
+        check_backbone(vit, staged=True)
         self.vit = vit
         self.points = (Point(),)
 
@@ -74,15 +75,17 @@ class Dense(nn.Module):
     def features(self, images: Tensor, trace: Trace | None = None) -> Tensor:
         """The tokens after the last block, [B, P + N, D]: what a student compares its own with."""
         check_images(images, image_size(self.vit), self.vit.cls_token)
-        side, extra = grid(self.vit), self.vit.num_prefix_tokens
-        ids = torch.arange(side * side, device=images.device).expand(images.shape[0], -1)
-        x = embed(self.vit, images)                                        # [B, P + N, D]
-        for layer, block in enumerate(self.vit.blocks):
-            q, k, v = qkv(block, x)
-            x = x + attention(block, q, k, v)
-            if trace is not None:
-                trace.add(layer, (side, side), ids, q, k, extra=extra)
-            x = x + mlp(block, x)
+        x, side = embed(self.vit, images), grid(self.vit)                  # [B, P + N, D]
+        extra = x.shape[1] - side ** 2
+        for stage in stages(self.vit):                                     # one, or the several of a PiT
+            x, side = pool(stage, x, side, extra), stage.side
+            ids = torch.arange(side * side, device=images.device).expand(images.shape[0], -1)
+            for layer, block in stage.blocks.items():
+                q, k, v = qkv(block, x)
+                x = x + attention(block, q, k, v)
+                if trace is not None:
+                    trace.add(layer, (side, side), ids, q, k, extra=extra)
+                x = x + mlp(block, x)
         return x
 
     def check(self, point: Point | None) -> Point:

@@ -1,13 +1,17 @@
 """Backbones: ordinary timm VisionTransformers by short names, and the two ends of their forward pass.
 
 `deit_tiny`, `deit_small`, `deit_base` are timm's own, weights unchanged; any other timm VisionTransformer goes by its timm name.
-`t2t_vit_7` to `t2t_vit_24` are T2T-ViT: its own stem before timm's blocks. `micro_patch8` and `micro_patch4` are the small
-default nets for 56-pixel pictures, `micro_plain8` has linear patches instead of their stem. Each can be made for another patch
-grid (`create(..., grid=10)`).
+`t2t_vit_7` to `t2t_vit_24` are T2T-ViT: its own stem before timm's blocks. `lvvit_tiny`, `lvvit_small` and `lvvit_medium` are
+LV-ViT: a stem of convolutions, and a second head. `micro_patch8` and `micro_patch4` are the small default nets for 56-pixel
+pictures, `micro_plain8` has linear patches instead of their stem. Each can be made for another patch grid
+(`create(..., grid=10)`). `pit_tiny`, `pit_xsmall` and `pit_small` are timm's PiT, whose grid shrinks from stage to stage: for
+methods that run a net by its `stages`.
 """
 from vitlab.backbones.check import check_backbone, check_stem
-from vitlab.backbones.ends import check_images, embed, grid, head, image_size, preprocessing, resample_positions, tokens
+from vitlab.backbones.ends import check_images, embed, grid, head, image_size, preprocessing, resample_positions, stages, tokens
+from vitlab.backbones.lvvit import LVViT
 from vitlab.backbones.make import NAMES, TIMM_NAMES, create, sibling
+from vitlab.backbones.pit import Stage, pool
 
-__all__ = ["NAMES", "TIMM_NAMES", "check_backbone", "check_images", "check_stem", "create", "embed", "grid", "head", "image_size",
-           "preprocessing", "resample_positions", "sibling", "tokens"]
+__all__ = ["NAMES", "TIMM_NAMES", "LVViT", "Stage", "check_backbone", "check_images", "check_stem", "create", "embed", "grid",
+           "head", "image_size", "pool", "preprocessing", "resample_positions", "sibling", "stages", "tokens"]

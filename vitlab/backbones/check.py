@@ -8,20 +8,30 @@ from timm.layers import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
+from vitlab.backbones import pit
+from vitlab.backbones.lvvit import LVViT
+
 OWN = ("forward_features", "_pos_embed", "forward_head", "pool")    # what a subclass must leave alone
+STAGED = "dense and spvit"                                          # the methods that run a net stage by stage
 
 
-def check_backbone(vit: Any) -> None:
-    """Raise ValueError, in one sentence, for a net that `block` and `backbones.ends` cannot drive as timm does."""
-    if why := obstacle(vit):
+def check_backbone(vit: Any, staged: bool = False) -> None:
+    """Raise ValueError, in one sentence, for a net that `block` and `backbones.ends` cannot drive as timm does.
+
+    staged: whether the method asking runs a net of several patch grids, which is to say a PiT, stage by stage.
+    """
+    if why := obstacle(vit, staged):
         raise ValueError(f"this backbone {why}; take a plain ViT with a class token and absolute positions, such as deit_small")
 
 
-def obstacle(vit: Any) -> str | None:
+def obstacle(vit: Any, staged: bool = False) -> str | None:
     """The first thing about a net that cannot be driven, as the end of a sentence; None if there is none."""
+    if isinstance(vit, pit.PoolingVisionTransformer):
+        return next(pit.obstacles(vit), None) if staged else f"is a PiT, whose patch grid shrinks: {STAGED} alone run it"
     if not isinstance(vit, VisionTransformer):
         return f"is a {type(vit).__name__} and no timm VisionTransformer"
-    if any(getattr(type(vit), name) is not getattr(VisionTransformer, name) for name in OWN):
+    known = LVViT if isinstance(vit, LVViT) else VisionTransformer
+    if any(getattr(type(vit), name) is not getattr(known, name) for name in OWN):
         return f"is a {type(vit).__name__}, which embeds or answers in its own way"
     return next(obstacles(vit), None)
 
@@ -45,8 +55,9 @@ def obstacles(vit: VisionTransformer) -> Iterator[str]:
         yield f"is not made for square pictures cut alike on both sides (it takes {stem.img_size} pixels)"
     elif vit.pos_embed.shape[1] != stem.num_patches + vit.num_prefix_tokens:
         yield f"has {vit.pos_embed.shape[1]} positions for {stem.num_patches + vit.num_prefix_tokens} tokens"
-    if vit.num_classes < 1 or getattr(vit.head, "out_features", vit.num_classes) != vit.num_classes:
-        yield f"says it has {vit.num_classes} classes but its head is {vit.head} (vit.reset_classifier changes both)"
+    for head in (vit.head, getattr(vit, "aux_head", vit.head)):
+        if vit.num_classes < 1 or getattr(head, "out_features", vit.num_classes) != vit.num_classes:
+            yield f"says it has {vit.num_classes} classes but its head is {head} (vit.reset_classifier changes both)"
     for block in vit.blocks:
         attn, first = getattr(block, "attn", None), getattr(getattr(block, "mlp", None), "fc1", None)
         if type(block) is not Block or type(attn) is not Attention or attn.gate is not None:

@@ -1,8 +1,12 @@
-"""The two ends of a backbone's forward pass: images to tokens, and the class token to logits."""
+"""The two ends of a backbone's forward pass: images to tokens, and tokens to logits."""
 import torch
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
+
+from vitlab.backbones import pit
+from vitlab.backbones.lvvit import LVViT
+from vitlab.backbones.pit import PoolingVisionTransformer, Stage
 
 
 def grid(vit: VisionTransformer) -> int:
@@ -28,7 +32,9 @@ def resample_positions(vit: VisionTransformer, length: int) -> Tensor:
 
 
 def embed(vit: VisionTransformer, images: Tensor, positions: Tensor | None = None) -> Tensor:
-    """Images [B, 3, h, w] -> tokens [B, T, D], prefix tokens first; `positions` [1, T, D] replaces the backbone's table."""
+    """Images [B, 3, h, w] -> tokens [B, T, D], prefix tokens first; `positions` [1, T, D] replaces a ViT's table."""
+    if isinstance(vit, PoolingVisionTransformer):
+        return pit.embed(vit, images)
     return tokens(vit, vit.patch_embed(images), positions)
 
 
@@ -39,9 +45,22 @@ def tokens(vit: VisionTransformer, patches: Tensor, positions: Tensor | None = N
     return vit.norm_pre(vit.pos_drop(x))
 
 
-def head(vit: VisionTransformer, x: Tensor) -> Tensor:
-    """Tokens [B, T, D] -> logits [B, K], from the normed class token."""
-    return vit.forward_head(vit.norm(x))
+def stages(vit: VisionTransformer | PoolingVisionTransformer) -> list[Stage]:
+    """The net's blocks as runs on one patch grid each: a ViT is one stage, a PiT several, to be joined by `pool`."""
+    if isinstance(vit, PoolingVisionTransformer):
+        return pit.stages(vit)
+    return [Stage(grid(vit), dict(enumerate(vit.blocks)))]
+
+
+def head(vit: VisionTransformer, x: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Tokens [B, T, D] -> logits [B, K], from the normed class token and, in an LV-ViT, from the patches that are there.
+
+    valid [B, T] bool: False marks what stands behind the prefix and is no patch, as padding (None: nothing does).
+    """
+    if isinstance(vit, PoolingVisionTransformer):
+        return pit.head(vit, x)
+    x = vit.norm(x)
+    return vit.forward_head(x) if valid is None or not isinstance(vit, LVViT) else vit.forward_head(x, valid=valid)
 
 
 def check_images(images: Tensor, size: int, weight: Tensor | None = None) -> None:

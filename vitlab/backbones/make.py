@@ -4,10 +4,11 @@ from math import ceil, log2
 import timm
 import torch
 from timm.layers import PatchEmbed, resample_patch_embed
+from timm.models.pit import PoolingVisionTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from vitlab.backbones import micro, t2t
+from vitlab.backbones import lvvit, micro, pit, t2t
 from vitlab.backbones.check import obstacle
 from vitlab.backbones.ends import grid as grid_of
 from vitlab.backbones.ends import image_size as size_of
@@ -18,34 +19,45 @@ TIMM_NAMES = {
     "deit_tiny": "deit_tiny_patch16_224",
     "deit_small": "deit_small_patch16_224",
     "deit_base": "deit_base_patch16_224",
+    "pit_tiny": "pit_ti_224",
+    "pit_xsmall": "pit_xs_224",
+    "pit_small": "pit_s_224",
 }
-NAMES = (*TIMM_NAMES, *t2t.SHAPES, *micro.DEPTH)
+OWN = {             # name -> how it is made, and pixels per side of the picture and of a patch unless others are asked for
+    **{name: (t2t.t2t_vit, 224, t2t.PATCH) for name in t2t.SHAPES},
+    **{name: (lvvit.lvvit, 224, lvvit.PATCH) for name in lvvit.SHAPES},
+    **{name: (micro.micro, 56, micro.patch(name)) for name in micro.DEPTH},
+}
+NAMES = (*TIMM_NAMES, *OWN)
 
 
 def create(name: str, num_classes: int = 1000, image_size: int | None = None, pretrained: bool = False,
-           drop_path: float = 0.0, grid: int | None = None) -> VisionTransformer:
-    """A timm VisionTransformer by name, for square images of `image_size` pixels (None: the backbone's own).
+           drop_path: float = 0.0, grid: int | None = None) -> VisionTransformer | PoolingVisionTransformer:
+    """A timm VisionTransformer (or PiT) by name, for square images of `image_size` pixels (None: the backbone's own).
 
     grid: patches per side (None: the backbone's own). Pretrained weights made for another grid are resampled.
-    Raises ValueError for an unknown name, one that is not a plain ViT with a class token and absolute positions, a size that
-    is no multiple of its patches, or a grid that the picture cannot be cut into; ConnectionError when pretrained weights are
-    neither cached nor reachable.
+    Raises ValueError for an unknown name, one that is neither a PiT nor a plain ViT with a class token and absolute positions, a
+    size that is no multiple of its patches, a grid that the picture cannot be cut into, or pretrained weights that there are none
+    of; ConnectionError when they are neither cached nor reachable.
     """
     num_classes, drop_path = whole(num_classes, "num_classes"), real(drop_path, "drop_path", 0, 1)
     image_size = None if image_size is None else whole(image_size, "image_size, the pixels of one side,")
     grid = None if grid is None else whole(grid, "grid, the patches of one side,")
-    if name in micro.DEPTH or name in t2t.SHAPES:
+    if name in OWN:
         if pretrained:
             raise ValueError(f"{name} has no pretrained weights on the hub; use pretrained=False, or vitlab.load a checkpoint")
-        size, patch, make = ((image_size or 56, micro.patch(name), micro.micro) if name in micro.DEPTH else
-                             (image_size or 224, t2t.PATCH, t2t.t2t_vit))
+        make, usual, patch = OWN[name]
+        size = image_size or usual
         check_size(name, size, patch, grid)
         vit = make(name, num_classes, size, drop_path, grid)
     else:
         vit = from_timm(name, num_classes, image_size, pretrained, drop_path)
-        check_size(name, size_of(vit), patch_of(vit), grid)
+        if isinstance(vit, PoolingVisionTransformer):
+            pit.check_size(name, vit, grid)
+        else:
+            check_size(name, size_of(vit), patch_of(vit), grid)
     if grid is not None and (grid != grid_of(vit) or type(vit.patch_embed) is PatchEmbed and size_of(vit) % grid):
-        regrid(vit, grid, keep=pretrained)                                 # plain patches; the small and T2T nets have it
+        regrid(vit, grid, keep=pretrained)                                 # plain patches; a stem of ours has it
         if name in micro.PLAIN:
             micro.place(vit)
     vit.made = {"name": name, "num_classes": num_classes, "image_size": size_of(vit), "pretrained": pretrained,
@@ -74,12 +86,14 @@ def patch_of(vit: VisionTransformer) -> int:
     return stem.patch_size[0] if type(stem) is PatchEmbed else 2 ** round(log2(size_of(vit) / grid_of(vit)))
 
 
-def from_timm(name: str, num_classes: int, image_size: int | None, pretrained: bool, drop_path: float) -> VisionTransformer:
+def from_timm(name: str, num_classes: int, image_size: int | None, pretrained: bool, drop_path: float):
     """timm's own model, unchanged; another model than a plain ViT is found out before its weights are drawn or loaded."""
     full = TIMM_NAMES.get(name, name)
     if not timm.is_model(full.split(".")[0]):
         known = ", ".join(NAMES)
-        raise ValueError(f"no backbone is called {name!r}; choose one of {known}, or the timm name of a VisionTransformer")
+        raise ValueError(f"no backbone is called {name!r}; choose one of {known}, or the timm name of a VisionTransformer or PiT")
+    if pretrained and full.startswith("pit_") and image_size not in (None, 224):
+        raise ValueError(f"{name} has pretrained weights for pictures of 224 pixels only, not {image_size}; leave image_size out")
     wanted = {"num_classes": num_classes, "drop_path_rate": drop_path} | ({} if image_size is None else {"img_size": image_size})
     if name not in TIMM_NAMES and (why := unfit(full, wanted)):
         raise ValueError(f"{name} is not a plain ViT with a class token and absolute positions: it {why}; try deit_small")
@@ -97,7 +111,7 @@ def unfit(full: str, wanted: dict) -> str | None:
     """Why vitlab cannot drive a timm model, as the end of a sentence; None if it can. It is built without its weights."""
     try:
         with torch.device("meta"):
-            return obstacle(timm.create_model(full, **wanted))
+            return obstacle(timm.create_model(full, **wanted), staged=True)
     except Exception as error:              # every model refuses in its own way what a ViT's constructor takes
         return f"cannot be built with {wanted} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
 

@@ -22,6 +22,7 @@ def create(method: str, backbone: str, num_classes: int | None = None, *, classe
            **knobs) -> nn.Module:
     """A method on a named backbone, e.g. `create("supervit", "deit_small", classes=train.classes, rates=(0.5, 1.0))`.
 
+    backbone: one of `vitlab.backbones.NAMES` (DeiT, PiT, T2T-ViT, LV-ViT, small nets) or timm's name of a ViT or PiT.
     classes: their names, in the order of the logits; or only how many there are (None: 1000), until `fit` gives them names.
     grid: patches per side of the backbone (None: its own).  knobs are the method's own constructor keywords; what was asked for
     is kept in `.made`, so that a checkpoint can be rebuilt, with pretrained weights also how they want pictures prepared; and the

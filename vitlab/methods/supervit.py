@@ -6,11 +6,14 @@ the class token attends to least are dropped for good. Every (length, keep) pair
 paper -> here:  P_g = 224 / length · eta = keep · a_cls = cls_attention · E_pos,g = position table of a length.
 Where paper and official code differ we follow the code (its counts make the paper's FLOPs table):
   * tokens kept = ceil(keep * tokens), the class token counted (`count_cls=False`: patches only);
-  * the whole image is resized, bilinear with aligned corners (`align="patch"`: each patch on its own, as the text says).
+  * the whole image is resized, bilinear with aligned corners (`align="patch"`: each patch on its own, as the text says);
+  * an LV-ViT's second head counts a quarter, where LV-ViT's own answer has a half of it.
 Departures from both: positions and class token are not weight-decayed (the code means to, but misses the names); position
 tables of shorter lengths start as the backbone's own table resampled (`resample=False`: each drawn anew, as in the code);
-sub-nets are drawn from torch's seeded generator, not from an unseeded one; for backbones of other depth than 12 the drop
-blocks stand at the same fractions of the depth, and for other grids than 14 the lengths at the same fractions of the grid.
+sub-nets are drawn from torch's seeded generator, not from an unseeded one; for backbones of other depths than those in
+`DROP_BLOCKS` the drop blocks stand at the same fractions of the depth, and for other grids than 14 the lengths at the same
+fractions of the grid; every pass of an LV-ViT learns by its whole answer (in the code by the class token's part, but for the
+first, which has the losses that `vitlab.backbones.lvvit` leaves out).
 """
 import warnings
 from collections.abc import Iterator
@@ -25,6 +28,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vitlab.backbones import (
+    LVViT,
     check_backbone,
     check_images,
     check_stem,
@@ -110,12 +114,17 @@ LENGTHS_RULE = "lengths must be ascending whole numbers of patches per side, suc
 RATES_RULE = "rates must be different numbers in (0, 1], such as (0.5, 0.7, 1.0)"
 
 
+DROP_BLOCKS = dict.fromkeys((12, 16, 20), (4, 7, 10))        # Sec. 4.1: the same for DeiT and LV-ViT, however deep
+AUX_WEIGHT = 0.25                                           # of an LV-ViT's second head: half of LV-ViT's own, as in the code
+
+
 class SuperViT(nn.Module):
     """One ViT for every pair of `lengths` and `rates`.
 
     vit: a timm VisionTransformer with a class token, made for square images.
     lengths: patches per side, ascending (None: 8, 10, 12, 14, scaled to the backbone's grid).
-    rates: keep rates, each in (0, 1].  drop_blocks: 1-based, as in the paper (None: 4, 7, 10, scaled to the depth).
+    rates: keep rates, each in (0, 1].  drop_blocks: 1-based, as in the paper (None: `DROP_BLOCKS`, else the same
+    fractions of the depth as 4, 7, 10 of 12).
     subnets: "four" per step (Sec. 3.3) or "all".  objective: "ce_kl" (Eq. 10) or "ce" (Fig. 4b).
     token_type: which tokens go, "low" (the method), "80_20" (Table 5), "random" or "high".
     align, mode: how the picture is resized (Table 8).  embedding: "shared" or "individual" patch embeddings (Table 8).
@@ -136,11 +145,14 @@ class SuperViT(nn.Module):
         self.lengths = tuple(sorted({max(round(n * side / 14), 1) for n in (8, 10, 12, 14)})) if lengths is None else (
             wholes(lengths, LENGTHS_RULE))
         self.rates = tuple(sorted(several(rates, RATES_RULE)))
-        self.drop_blocks = tuple(sorted({n * depth // 4 + 1 for n in (1, 2, 3)})) if drop_blocks is None else (
+        scaled = DROP_BLOCKS.get(depth) or tuple(sorted({n * depth // 4 + 1 for n in (1, 2, 3)}))
+        self.drop_blocks = scaled if drop_blocks is None else (
             wholes(drop_blocks, f"drop_blocks must be ascending block numbers from 1 to {depth}"))
         self.subnets, self.objective, self.token_type, self.count_cls = subnets, objective, token_type, count_cls
         self.align, self.mode, self.embedding = align, mode, embedding
         self.check_knobs()
+        if isinstance(vit, LVViT):
+            vit.aux_weight = AUX_WEIGHT
         self.points = tuple(Point(n, r) for n in self.lengths for r in self.rates)
         self.make_positions(resample)
         self.patch_embeds = nn.ModuleDict(

@@ -15,7 +15,8 @@ There is no public code. Where the paper is silent or contradicts itself:
   * feature and attention transfer have no formula: see `feature_transfer`, `attention_transfer` (w_feat=w_attn=1: on);
   * Table 3 crosses what is *separate*; shared are `patch="shared_center"` and `positions="interp"` or "zeropad".
 Departures: without an assigner `method(images)` runs the largest length, in evaluation only: in training a length is
-stated. For grids other than 14 and 24 the lengths stand at the same fractions. LV-ViT and video nets are not built.
+stated. For grids other than 14 and 24 the lengths stand at the same fractions. All lengths share an LV-ViT's second head,
+and what `vitlab.backbones.lvvit` leaves out is left out here. Video nets are not built.
 """
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -27,7 +28,7 @@ from timm.layers import trunc_normal_
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import check_backbone, check_images, grid, image_size, sibling
+from vitlab.backbones import LVViT, check_backbone, check_images, grid, image_size, sibling
 from vitlab.block import attention, cls_attention, mlp, qkv
 from vitlab.losses import cross_entropy
 from vitlab.method import own_point
@@ -179,8 +180,10 @@ class ReViT(nn.Module):
         """Tokens -> logits [B, K] of the class token and of the distillation token; without one the same twice."""
         x = self.vit.norm(x)
         head = self.heads[str(length)] if str(length) in self.heads else self.vit.head
-        cls = head(self.vit.forward_head(x, pre_logits=True))
-        if self.embed.prefix(length) == self.vit.num_prefix_tokens:
+        cls, extra = head(self.vit.forward_head(x, pre_logits=True)), self.embed.prefix(length)
+        if isinstance(self.vit, LVViT):
+            cls = cls + self.vit.best(x[:, extra:])
+        if extra == self.vit.num_prefix_tokens:
             return cls, cls
         return cls, self.head_dist(self.vit.head_drop(x[:, self.vit.num_prefix_tokens]))
 

@@ -71,12 +71,12 @@ class CenterPatch(nn.Module):
 
 @torch.no_grad()
 def carry(source: nn.Module, target: nn.Module) -> None:
-    """Copy a stem's weights into one for another patch grid: plain kernels are resampled, convolutions copied.
+    """Copy a stem's weights into one for another patch grid: kernels that cut patches are resampled, convolutions copied.
 
     Raises ValueError where the two are of different kinds.
     """
     there, here = source.state_dict(), target.state_dict()
-    if type(source) is type(target) is PatchEmbed:
+    if type(source) is type(target) and isinstance(getattr(target, "proj", None), nn.Conv2d):
         there = there | {"proj.weight": resample_patch_embed(there["proj.weight"], list(target.proj.kernel_size))}
     if there.keys() != here.keys() or any(there[name].shape != here[name].shape for name in here):
         raise ValueError("the weights of this stem cannot be carried over to another patch grid; both must be plain "

@@ -126,4 +126,4 @@ def mean_cost(net: "SPViT", data, budget: float, batch: int) -> float:
         trace = Trace()
         net(beside(net, data.images(slice(start, start + batch))), net.Point(budget), trace)
         total += net.token_macs(trace).sum().item() / 1e9
-    return total / len(data) + net.work.stem
+    return total / len(data) + net.work.ends

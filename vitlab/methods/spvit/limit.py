@@ -55,6 +55,16 @@ class Work:
         return total + self.head(tokens)
 
     @property
+    def per_patch(self) -> float:
+        """The cost of the head for one patch: 0 where only the class token is read."""
+        return (self.head(self.prefix + self.patches) - self.head(self.prefix + 1)) / (self.patches - 1)
+
+    @property
+    def ends(self) -> float:
+        """The cost of stem and head that no patch decides."""
+        return self.stem + self.head(self.prefix + 1) - self.per_patch
+
+    @property
     def dense(self) -> float:
         """Everything kept, nothing asked."""
         return self([1.0] * len(self.before))

@@ -24,6 +24,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -35,10 +36,10 @@ from vitlab.methods.spvit.calibrate import Cuts
 from vitlab.methods.spvit.limit import SAME, clock, multiply_adds, solve
 from vitlab.methods.spvit.objective import apart, gumbel, off_target, policy_bias
 from vitlab.methods.spvit.package import Package
-from vitlab.methods.spvit.prune import PREFIX, Score, Tokens, asked, by_count, by_mask, by_threshold
+from vitlab.methods.spvit.prune import PACKAGE, PREFIX, Score, Tokens, asked, by_count, by_mask, by_threshold
 from vitlab.methods.spvit.selector import Design, Selector
 from vitlab.numbers import plain, real, several, wholes
-from vitlab.packed import Even
+from vitlab.packed import Even, Packed
 from vitlab.recipe import Recipe
 from vitlab.trace import Trace
 
@@ -254,19 +255,24 @@ class SPViT(nn.Module):
         trace.add(layer, (side, side), ids, q, k, extra=0, mask=there[:, None, None], folded=folded)
 
     def answer(self, t: Tokens) -> Tensor:
-        """Logits [B, K] of the tokens after the last block."""
-        x = t.x[:, :1] if isinstance(t.rows, Even) else t.x[0, t.rows.first][:, None]
-        return head(self.vit, x)
+        """Logits [B, K] of the tokens after the last block: of the class token and, in an LV-ViT, of the patches that stayed."""
+        if isinstance(t.rows, Packed) and not hasattr(self.vit, "aux_head"):
+            return head(self.vit, t.x[0, t.rows.first][:, None])           # nobody reads the others
+        x, ids, _ = t.padded()
+        return head(self.vit, x, ids != PACKAGE)
 
     def token_macs(self, trace: Trace) -> Tensor:
-        """Multiply-adds [B] of all that depends on how many tokens there were: blocks and selectors."""
-        total, before = 0, None
+        """Multiply-adds [B] of what depends on how many tokens there were: blocks, selectors, an LV-ViT's head for patches."""
+        total, before, last = 0, None, len(self.vit.blocks) - 1
         for part in trace.layers:
             tokens = part.attended.sum(1) + part.extra
+            behind = (tokens - (tokens > 0) * self.prefix).double()        # of an image that is elsewhere in a cascade: 0
             total = total + macs(self.vit.blocks[part.layer], tokens.double())
             if part.folded is not None:
-                total = total + self.per_token(part.layer) * (before - (tokens > 0) * self.prefix).double()
-            before = tokens
+                total = total + self.per_token(part.layer) * before
+            if part.layer == last:
+                total = total + 1e9 * self.work.per_patch * behind
+            before = behind
         return total
 
     def per_token(self, block: int) -> int:
@@ -291,7 +297,8 @@ class SPViT(nn.Module):
             q, k, v = qkv(block, x)
             x = x + attention(block, q, k, v, bias)
             x = x + mlp(block, x)
-        return Masked(head(self.vit, x), self.vit.norm(x)[:, self.prefix:self.prefix + alive.shape[1]], kept)
+        patch = F.pad(alive > 0, (self.prefix, x.shape[1] - self.prefix - alive.shape[1]))
+        return Masked(head(self.vit, x, patch), self.vit.norm(x)[:, self.prefix:self.prefix + alive.shape[1]], kept)
 
     def draw(self, step: int, score: Tensor, alive: Tensor) -> Tensor:
         """Who stays in training, 0 or 1: [B, N]; of random scores, as many as are to."""
