@@ -196,6 +196,43 @@ def revit_shipped() -> str:
             f"shares, depending on the cost weight. {saved}")
 
 
+SPVIT = {"dense": "dense", "selector": "SPViT", "random": "random scores", "no package": "no package",
+         "single head": "one selector head", "package of the code": "package of the released code",
+         "heads not weighed": "heads averaged", "structure": "narrower net"}       # variant -> what a reader calls it
+
+
+def spvit_small() -> str:
+    """Tables 5 and 11 on the small net."""
+    rows = read("spvit_small_points")
+    gain = rows.pivot(index="seed", columns="variant", values="top1")
+    gain = gain.rsub(gain["selector"], axis=0)
+    per = rows.groupby("variant")
+    table = pd.DataFrame({"GFLOPs": per.gmacs.mean().map("{:.4f}".format), "top-1": per.top1.apply(spread),
+                          "SPViT better by": gain.apply(lambda v: spread(v, 2)),
+                          "same number for all": per.top1_fixed.apply(spread), "drawn and masked": per.top1_drawn.apply(spread)})
+    table = table.loc[[name for name in SPVIT if name in table.index]].replace({"nan": "", "nan ± nan": ""})
+    table.loc["selector", "SPViT better by"] = ""
+    return markdown(table.rename(index=SPVIT).reset_index(names="variant"))
+
+
+def spvit_speed() -> str:
+    rows = read("spvit_speed_cpu_fp32").query("name != 'timm'")
+    table = pd.DataFrame({"net": rows.name, "GFLOPs": rows.gmacs.map("{:.2f}".format),
+                          "promised": rows.gmacs_ratio.map("{:.2f}×".format), "measured": rows.speed_up.map("{:.2f}×".format),
+                          "patches left": [f"{least:.0f} to {most:.0f}" if least == least else ""
+                                           for least, most in zip(rows.tokens_least, rows.tokens_most)]})
+    return f"{markdown(table.replace({'nan': '', 'nan×': ''}))}\n\n{where(rows.iloc[0])}"
+
+
+def spvit_latency() -> str:
+    rows = read("spvit_latency_cpu_fp32")
+    table = pd.DataFrame({"net": rows.backbone, "asked": rows.asked_ms.map("{:.1f} ms".format),
+                          "measured": rows.measured_ms.map("{:.1f} ms".format), "off by": rows.off.map("{:+.0%}".format),
+                          "of the dense net, asked": rows.asked_share.map("{:.0%}".format),
+                          "measured ": rows.measured_share.map("{:.0%}".format), "GFLOPs": rows.gmacs.map("{:.2f}".format)})
+    return markdown(table)
+
+
 def main() -> None:
     plots.save(plots.speed(speed_rows()), "speed")
     alone = read("supervit_small_points").query("training != 'plain'").assign(length=lambda f: f.length.map(lambda n: f"{n}×{n}"))
@@ -206,7 +243,8 @@ def main() -> None:
     parts = {"speed": speed_table(), "small": small_table(), "shipped": shipped_table(), "claims": claims(),
              "dvt costs": dvt_costs(), "dvt speed": dvt_speed(), "dvt small": dvt_small(), "dvt shipped": dvt_shipped(),
              "revit speed": revit_speed(), "revit training": revit_training(), "revit": revit_table(),
-             "revit assigners": revit_assigners(), "revit shipped": revit_shipped()}
+             "revit assigners": revit_assigners(), "revit shipped": revit_shipped(), "spvit speed": spvit_speed(),
+             "spvit latency": spvit_latency(), "spvit small": spvit_small()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
         text, found = between.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text)

@@ -11,8 +11,9 @@ Where paper and official code differ:
   * the decision is drawn from the merged probability (Eqs. 6-7; the code merges logarithms);
   * the package is a weighted mean (Eq. 8; `package="sum"`: the code, "mean": A.6), one for each selector (`merge=True`: one);
   * nothing dropped, nothing packed: an empty package takes part in nothing (in the code it is a token of 1e-6).
-Departures from both: at test time tokens are really gone, by a threshold per selector that `calibrate` finds on held-out
-pictures, without noise (the code keeps drawing, and masks); until then, and with `fixed=True`, each image keeps the same number.
+Departures from both: at test time tokens are really gone, without noise (the code keeps drawing, and masks): an image keeps
+as many patches as its scores add up to, times a factor that `calibrate` finds on held-out pictures; until then, and with
+`fixed=True`, each image keeps the same number.
 An image that would lose all its patches keeps the best. Selectors begin with torch's initial weights and keep, by their bias,
 about what is asked of them (the code's begin at one half).
 Class token and positions are trained (the code freezes them), the backbone from the first step on (5 epochs later), by one
@@ -32,11 +33,11 @@ from vitlab.backbones import check_backbone, check_images, embed, grid, head, im
 from vitlab.block import attention, macs, mlp, qkv
 from vitlab.losses import cross_entropy, kl
 from vitlab.method import Dense, own_point
-from vitlab.methods.spvit.calibrate import Cuts
+from vitlab.methods.spvit.calibrate import Factors
 from vitlab.methods.spvit.limit import SAME, clock, multiply_adds, solve
 from vitlab.methods.spvit.objective import apart, gumbel, off_target, policy_bias
 from vitlab.methods.spvit.package import Package
-from vitlab.methods.spvit.prune import PACKAGE, PREFIX, Score, Tokens, asked, by_count, by_mask, by_threshold
+from vitlab.methods.spvit.prune import PACKAGE, PREFIX, Score, Tokens, asked, by_count, by_mask, by_score
 from vitlab.methods.spvit.selector import Design, Selector
 from vitlab.numbers import plain, real, several, wholes
 from vitlab.packed import Even, Packed
@@ -54,7 +55,7 @@ class Point:
     """How much an image may cost, on average."""
 
     budget: float | None = None     # GFLOPs (1e9 multiply-adds); None: what the net was made for
-    fixed: bool = False             # every image keeps the same number of tokens, whatever the thresholds; for exporters
+    fixed: bool = False             # every image keeps the same number of tokens, whatever their scores; for exporters
 
     def __post_init__(self):
         object.__setattr__(self, "budget", plain(self.budget))
@@ -78,12 +79,12 @@ class SPViT(nn.Module):
     package: "normalised" (Eq. 8), "mean", "sum" or "none".  merge: packages are added up to one (Table 7).
     heads, branch, shared, width, layer, activation: see `selector.Design`.  score: "selector", or "random" (Table 11).
     ratio: the shares are met by the mean over a "batch" or by every "image".  lambda_kl, lambda_distill, lambda_ratio: Eq. 12.
-    thresholds: what `calibrate` found, for checkpoints: rows of a budget and a threshold for each selector.
+    factors: what `calibrate` found, for checkpoints: rows of a budget and a factor for each selector.
     Raises ValueError for a knob that makes no sense, and for a limit that is out of reach.
     """
 
     Point = Point
-    FREE_KNOBS = ("thresholds",)                          # no weight depends on them
+    FREE_KNOBS = ("factors",)                             # no weight depends on them
     uses_teacher = True
 
     def __init__(self, vit: VisionTransformer, budget: float | None = None, keep: Sequence[float] | None = None,
@@ -91,7 +92,7 @@ class SPViT(nn.Module):
                  merge: bool = False, heads: int | None = None, branch: bool = True, shared: bool = True, width: str = "code",
                  layer: str = "mlp", activation: str = "gelu", score: str = "selector", ratio: str = "batch",
                  lambda_kl: float = 0.5, lambda_distill: float = 0.5, lambda_ratio: float = 2.0,
-                 thresholds: Sequence[Sequence[float]] | None = None):
+                 factors: Sequence[Sequence[float]] | None = None):
         super().__init__()
         check_backbone(vit)
         self.vit, self.prefix, depth = vit, vit.num_prefix_tokens, len(vit.blocks)
@@ -113,12 +114,12 @@ class SPViT(nn.Module):
         for selector, share, before in zip(self.selectors, self.keep, (1.0, *self.keep)):
             selector.start_at(share / before)
         self.settled = {} if latency is None else {"latency": None, "keep": self.keep}     # another device is another latency
-        self.set_thresholds(thresholds)
+        self.set_factors(factors)
 
     @property
     def adaptive(self) -> bool:
-        """With thresholds an image keeps as many tokens as deserve it."""
-        return bool(self.cuts)
+        """Once it is calibrated an image keeps as many tokens as deserve it."""
+        return bool(self.factors)
 
     def check_knobs(self) -> None:
         """Fail at the door: one sentence for each knob that makes no sense."""
@@ -152,20 +153,20 @@ class SPViT(nn.Module):
             return self.keep
         return solve(self.work, budget, self.keep if self.keep[-1] < 1 else geometric(len(self.after)))
 
-    def set_thresholds(self, table: Sequence[Sequence[float]] | None) -> None:
-        """How tokens are chosen: rows of a budget in GFLOPs and a threshold for each selector, as `calibrate` finds them.
+    def set_factors(self, table: Sequence[Sequence[float]] | None) -> None:
+        """How tokens are chosen: rows of a budget in GFLOPs and a factor for each selector, as `calibrate` finds them.
 
         None: every image keeps the same number of tokens. The points are the budgets of the rows, or some, and the dense net.
         """
-        rows = [several(row, "thresholds must be rows of numbers") for row in table or ()]
+        rows = [several(row, "factors must be rows of numbers") for row in table or ()]
         if any(len(row) != len(self.after) + 1 for row in rows):
-            raise ValueError(f"thresholds must be rows of a budget and {len(self.after)} thresholds, not {rows}")
-        self.cuts = Cuts(rows)
+            raise ValueError(f"factors must be rows of a budget and {len(self.after)} factors, not {rows}")
+        self.factors = Factors(rows)
         dense, floor = self.work.dense, self.work.floor
-        offered = set(self.cuts.budgets) or {floor + step * (dense - floor) for step in STEPS} | {self.budget}
+        offered = set(self.factors.budgets) or {floor + step * (dense - floor) for step in STEPS} | {self.budget}
         self.points = tuple(Point(b) for b in sorted(offered) if b < (1 - SAME) * dense) + (Point(dense),)
         if hasattr(self, "made"):
-            self.made["knobs"] = {**self.made["knobs"], "thresholds": self.cuts.rows or None}
+            self.made["knobs"] = {**self.made["knobs"], "factors": self.factors.rows or None}
 
     def init_from(self, vit: VisionTransformer) -> None:
         """Start from the weights of a plain backbone, such as the dense teacher's; ValueError where they do not fit."""
@@ -186,14 +187,14 @@ class SPViT(nn.Module):
             raise ValueError(f"fixed must be True or False, not {point.fixed!r}")
         budget = self.budget if point.budget is None else real(point.budget, "budget")
         if self.adaptive and not point.fixed and min(self.keep_at(budget)) < 1:
-            self.cuts.at(budget, SAME)
+            self.factors.at(budget, SAME)
         return Point(budget, point.fixed)
 
     def rule(self, point: Point) -> dict[int, int] | dict[int, float]:
-        """What decides before which block, 0-based: how many patches stay, or the threshold that they must reach."""
+        """What decides before which block, 0-based: how many patches stay, or the factor of their scores."""
         keep = self.keep_at(point.budget)
         if self.adaptive and not point.fixed:
-            return {} if min(keep) == 1 else dict(zip(self.after, self.cuts.at(point.budget, SAME), strict=True))
+            return {} if min(keep) == 1 else dict(zip(self.after, self.factors.at(point.budget, SAME), strict=True))
         counts, before = {}, grid(self.vit) ** 2
         for block, share in zip(self.after, keep, strict=True):
             if (count := max(round(share * grid(self.vit) ** 2), 1)) < before:
@@ -205,7 +206,7 @@ class SPViT(nn.Module):
         point = self.check(point)
         check_images(images, image_size(self.vit), self.vit.cls_token)
         rule = self.rule(point)
-        select = by_threshold if self.adaptive and not point.fixed else by_count
+        select = by_score if self.adaptive and not point.fixed else by_count
         t = Tokens(embed(self.vit, images), self.numbered(images), Even())
         for layer, block in enumerate(self.vit.blocks):
             if layer in rule:
@@ -217,8 +218,8 @@ class SPViT(nn.Module):
             t = t._replace(x=x + mlp(block, x), folded=None)
         return self.answer(t)
 
-    def asked(self, images: Tensor, cuts: Sequence[float] = (), by_head: bool = False) -> tuple[Tokens, Tensor]:
-        """The tokens that come to the selector after those of `cuts`, thresholds, and its keep scores, shaped as their ids.
+    def asked(self, images: Tensor, factors: Sequence[float] = (), by_head: bool = False) -> tuple[Tokens, Tensor]:
+        """The tokens that come to the selector after those of `factors` and its keep scores, shaped as their ids.
 
         by_head: those of each head, [..., H]. Prefix tokens, which nobody asks about, have 1.
         """
@@ -227,12 +228,12 @@ class SPViT(nn.Module):
         for layer, block in enumerate(self.vit.blocks):
             if layer in self.after:
                 score = self.scorer(layer)
-                if step == len(cuts):
+                if step == len(factors):
                     return t, asked(t, (lambda x, mean: score.by_head(x, mean)[0]) if by_head else score, self.prefix)
-                t, step = by_threshold(t, score, cuts[step], self.prefix, self.package), step + 1
+                t, step = by_score(t, score, factors[step], self.prefix, self.package), step + 1
             x = t.x + t.rows.attention(block, *qkv(block, t.x))
             t = t._replace(x=x + mlp(block, x))
-        raise ValueError(f"there are {len(self.after)} selectors, so {len(cuts)} thresholds leave none to ask")
+        raise ValueError(f"there are {len(self.after)} selectors, so {len(factors)} factors leave none to ask")
 
     def numbered(self, images: Tensor) -> Tensor:
         """What the tokens are: [B, P + N], the number of a patch, or PREFIX."""
@@ -250,9 +251,9 @@ class SPViT(nn.Module):
         if isinstance(t.rows, Even):
             trace.add(layer, (side, side), t.ids, q, k, extra=0, folded=folded)
             return
-        q, k = (t.rows.padded(part.transpose(1, 2))[0].transpose(1, 2) for part in (q, k))
-        _, ids, there = t.padded()
-        trace.add(layer, (side, side), ids, q, k, extra=0, mask=there[:, None, None], folded=folded)
+        first, keys = q[0, :, t.rows.first].transpose(0, 1)[:, :, None], t.rows.padded(k.transpose(1, 2))[0].transpose(1, 2)
+        ids, there = t.rows.padded(t.ids, PACKAGE)
+        trace.add(layer, (side, side), ids, first, keys, extra=0, mask=there[:, None, None], folded=folded)
 
     def answer(self, t: Tokens) -> Tensor:
         """Logits [B, K] of the tokens after the last block: of the class token and, in an LV-ViT, of the patches that stayed."""
