@@ -15,13 +15,14 @@ from vitlab.measure.records import DATA
 from vitlab.methods.spvit import Point, calibrate
 
 SEED, STEPS = 0, 450
+SHARES = (0.33, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)               # of the dense cost: the budgets it is calibrated at
 
 
 def main() -> None:
     torch.set_num_threads(1)
     test = vitlab.data.shapes("test", difficulty=study.TEST_DIAL, n=study.TESTED, seed=SEED + 100)
     teacher, net = study.dense(), study.train(SEED, "selector", STEPS, out="shipped")
-    calibrate(net, study.held_out(SEED))
+    calibrate(net, study.held_out(SEED), [share * net.work.dense for share in SHARES])
     rows = []
     for point in net.points:
         found = vitlab.answers(net, test, point)
