@@ -190,9 +190,9 @@ def test_a_file_that_answers_otherwise_is_not_written(file, tmp_path, monkeypatc
     net, point, path = file
     wrong = onnx.load(path)
     last = next(node for node in wrong.graph.node if "logits" in node.output)
-    head = next(part for part in wrong.graph.initializer if part.name == last.input[2])
-    assert list(head.dims) == [3]                                          # the biases of the classifier
-    head.raw_data = (np.frombuffer(head.raw_data, np.float32) + np.float32(0.01)).tobytes()
+    head = next(part for part in wrong.graph.initializer if part.name == last.input[1])
+    assert sorted(head.dims) == [3, 64]                                    # the classifier's weights
+    head.raw_data = (np.frombuffer(head.raw_data, np.float32) * np.float32(1.01)).tobytes()
     monkeypatch.setattr("vitlab.edge.graph.graph", lambda net, images: wrong)
     place = tmp_path / "net.onnx"
     shutil.copy(path, place)

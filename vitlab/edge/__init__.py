@@ -3,9 +3,9 @@
 `export` writes the file, `quantise` makes an int8 one of it, `Session` runs either. Only a point at which no picture decides how
 many tokens are left can be written: a file holds one fixed graph. Needs the extra `edge` (onnx, onnxscript, onnxruntime).
 
-There are no files of 16 bits, because ONNX Runtime's CPU gains nothing by them: a float16 net is computed in float32 between
-casts (DeiT-T 42 ms against 44), and bfloat16 has no convolution. A processor that multiplies bfloat16 itself is used by PyTorch:
-`sixteen_bit()` says whether this one does, and `vitlab.latency(net, image, precision="bf16")` how fast.
+There are no files of 16 bits, because ONNX Runtime's CPU gains nothing by them on x86: it computes float16 in float32 between
+casts, no faster, and has no convolution in bfloat16. A processor that multiplies bfloat16 itself is used by PyTorch:
+`sixteen_bit()` says whether this one does, and `vitlab.latency(net, image, precision="bf16")` what it brings.
 """
 from vitlab.edge.graph import export
 from vitlab.edge.int8 import quantise

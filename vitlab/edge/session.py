@@ -86,6 +86,6 @@ def first_line(error: Exception) -> str:
 
 
 def sixteen_bit() -> bool:
-    """Can this processor multiply bfloat16 numbers itself? Without that PyTorch's bf16 is slower than float32."""
+    """Can this processor multiply bfloat16 numbers itself? Where not, PyTorch's bf16 is slower than float32 (DeiT-T: 6 times)."""
     can = torch.cpu.get_capabilities()
     return any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
