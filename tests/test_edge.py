@@ -1,9 +1,11 @@
 """A point in a file: ONNX Runtime answers what PyTorch answers, or nothing is written."""
 import os
+import re
 import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -228,6 +230,21 @@ def test_exporting_leaves_the_net_as_it_was(file, tmp_path, monkeypatch):
         assert all(torch.equal(weight, before[name]) for name, weight in net.state_dict().items())
     finally:
         net.eval()
+
+
+def test_readmes_lines_run(file, tmp_path, monkeypatch):
+    import onnx
+
+    net, point, path = file
+    lines = re.search(r"```python\n(path = vitlab.export.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    lines, points = re.subn(r"Point\([^)]*\)", "point", lines)              # this net has other lengths
+    assert points == 2
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vitlab.edge.graph.graph", lambda net, images: onnx.load(path))
+    names = {"vitlab": vitlab, "net": net, "point": point, "held": SimpleNamespace(images=lambda rows: pictures(len(rows)))}
+    exec(lines, names)
+    assert names["logits"].shape == (1, 3)
+    assert sorted(part.name for part in tmp_path.iterdir()) == ["int8.onnx", "net.onnx"]
 
 
 @pytest.mark.parametrize("name", EXTRA)

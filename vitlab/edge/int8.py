@@ -19,9 +19,9 @@ def quantise(source: str | Path, path: str | Path) -> Path:
     calibration pictures are needed. Scales that were calibrated before ("static") do not pay: DeiT-T took 0.94 of its float32
     time with them, 0.75 so (ONNX Runtime 1.32, one thread of an AMD EPYC with AVX2). Weights of 8 bits were as fast, and five
     times as far off, because the sums overflow where the processor has no VNNI.
-    Answers are close, not equal: measure the accuracy. RuntimeError if they lose the float32 file's on random pictures;
-    ValueError for a file that is int8 already or not ours, ImportError without the extra `edge`, OSError where nothing can be
-    written.
+    Answers are close to the float32 file's, not equal, and pictures that run together share a scale: measure the accuracy as the
+    file will be used. RuntimeError where answers to random pictures are lost, ValueError for a file that is int8 already or not
+    ours, ImportError without the extra `edge`, OSError where nothing can be written.
     """
     quantization, onnx = needed("onnxruntime.quantization"), needed("onnx")
     path = check_path(path)

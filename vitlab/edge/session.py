@@ -57,7 +57,7 @@ class Session:
 
     def __call__(self, images: Tensor | np.ndarray) -> Tensor | np.ndarray:
         """Logits [B, K] of normalised float32 images; ValueError, in one sentence, for others."""
-        pictures = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
+        pictures = torch.from_numpy(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
         check_images(pictures, self.image_size, LIKE)
         logits = self.running.run(["logits"], {"images": pictures.detach().numpy()})[0]
         return logits if isinstance(images, np.ndarray) else torch.from_numpy(logits)
