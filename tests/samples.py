@@ -1,6 +1,11 @@
 """What tests are made of: random pictures, nets whose attention is peaked, thresholds that rounding cannot cross."""
 import torch
 
+FIXED = {   # two blocks and, of a cascade, two stages: what all runs through, and is quick to trace
+    "dense": ({}, ()), "supervit": ({}, (4, 0.5)), "dvt": ({"grids": (4, 7)}, ((1.0,),)),
+    "adaptive_depth": ({"exits": (1,)}, ((1.0,),)), "revit": ({"dist_token": "deit"}, (4,)),
+}
+
 
 def sharpen(method, factor: float = 5.0):
     """At initialisation the class attention is almost uniform; larger query and key weights make it peaked."""

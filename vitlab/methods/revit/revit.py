@@ -207,7 +207,7 @@ class ReViT(nn.Module):
             raise ValueError(f"in training mode state a length, such as Point({self.lengths[0]}), or call eval() first")
         point = self.check(point)
         check_images(images, image_size(self.vit), self.vit.cls_token)
-        if not self.adaptive:
+        if point.length is not None and (trace is None or not self.adaptive):   # with an assigner a trace notes the length
             return self.at(images, point.length, trace)
         if trace is not None:
             trace.begin()
