@@ -56,7 +56,7 @@ class Trace:
         q, k [B, H, extra + n, d]: this block's queries and keys; mask [B, H, T, T]: what it adds to its logits.
         """
         self.follow((0,), layer)
-        weight = cls_attention(q, k, None if mask is None else mask[:, :, :1]).mean(1)[:, extra:].float().detach()
+        weight = cls_attention(q, k, None if mask is None else mask[:, :, :1]).mean(1)[:, extra:].detach()
         empty = torch.zeros(len(ids), grid[0] * grid[1], device=ids.device)
         attended = put(empty, ids, torch.ones_like(weight)).bool()
         reached = attended if fed is None else put(empty, fed, torch.ones_like(fed, dtype=empty.dtype)).bool()
