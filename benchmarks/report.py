@@ -1,7 +1,8 @@
 """README's numbers and figures, made from the saved results.  python benchmarks/report.py
 
 Rewrites the tables between README's markers and figures/speed.png, alone.png and tradeoff.png; the pictures of
-the explorers, figures/explorer_NN.png, are taken by tests/panels.py.
+the explorers, figures/explorer_NN.png, are taken by tests/panels.py. Cost has one unit, which README explains once:
+GFLOPs, 1e9 multiply-adds per picture, `gmacs` in the results.
 """
 import re
 
@@ -34,13 +35,18 @@ def markdown(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def gflops(cost: float) -> str:
+    """A cost to three digits, from 0.00547 of a small net to 4.60 of DeiT-S."""
+    return f"{cost:#.3g}"
+
+
 def speed_table() -> str:
     rows = speed_rows()
     ours, printed = (rows[rows.source == "ours"], rows[rows.source != "ours"])
     both = ours.merge(printed[["length", "keep", "gmacs", "top1"]], on=["length", "keep"], suffixes=("", "_paper"))
     table = pd.DataFrame({
         "length": both.length.map(lambda n: f"{int(n)}×{int(n)}"), "keep": both.keep, "GFLOPs, paper": both.gmacs_paper,
-        "ours": both.gmacs.map("{:.2f}".format), "promised": both.flops_speed_up.map("{:.2f}×".format),
+        "ours": both.gmacs.map(gflops), "promised": both.flops_speed_up.map("{:.2f}×".format),
         "measured": both.speed_up.map("{:.2f}×".format), "A100, paper": both.paper_speed_up.map("{:.2f}×".format)})
     return f"{markdown(table)}\n\n{where(ours.iloc[0])}"
 
@@ -119,7 +125,7 @@ def dvt_small() -> str:
             lambda v: f"{spread(v)}×" if v.notna().all() else f"reached by {v.notna().sum()} of {len(v)}")
 
     table = table.rename(columns=lambda k: f"exit {k}").assign(**{
-        "MFLOPs, last exit": (1000 * cost).map("{:.1f}".format), "saving, accuracy of the plain ViT": factor("at its accuracy"),
+        "GFLOPs, last exit": cost.map(gflops), "saving, accuracy of the plain ViT": factor("at its accuracy"),
         "saving, own last exit − 0.5": factor("within half a point of it")})
     return markdown(table.fillna("").reset_index())
 
@@ -152,7 +158,7 @@ def revit_assigners() -> str:
     wide = rows[rows.kind.isin(("TLA", "random"))].pivot(index=["cost_weight", "seed"], columns="kind", values="top1")
     per = rows[rows.kind == "TLA"].groupby("cost_weight")
     table = pd.DataFrame({
-        "MFLOPs": (1000 * per.gmacs.mean()).map("{:.2f}".format), "top-1": per.top1.apply(spread),
+        "GFLOPs": per.gmacs.mean().map(gflops), "top-1": per.top1.apply(spread),
         "random, equal shares": wide["random"].groupby("cost_weight").apply(spread),
         "gain": (wide["TLA"] - wide["random"]).groupby("cost_weight").apply(lambda v: spread(v, 2)),
         **{f"at {n}×{n}": per[f"share_{n}"].mean().map("{:.0%}".format) for n in (4, 5, 7)},
@@ -160,7 +166,7 @@ def revit_assigners() -> str:
     table.index = table.index.map("{:g}".format)
     alone = rows[rows.kind.isin(("fixed", "oracle"))].groupby("assigner", sort=False)
     said = {f"always {n}": f"always {n}×{n}" for n in (4, 5, 7)}
-    beside = "; ".join(f"{said.get(name, name)} {spread(part.top1)} % at {1000 * part.gmacs.mean():.2f} MFLOPs"
+    beside = "; ".join(f"{said.get(name, name)} {spread(part.top1)} % at {gflops(part.gmacs.mean())} GFLOPs"
                        for name, part in alone)
     return f"{markdown(table.reset_index(names='cost weight'))}\n\nBeside it: {beside}."
 
@@ -239,7 +245,11 @@ def main() -> None:
     plots.save(plots.by_group(alone, x=("length", "keep"), color="training"), "alone")
     shipped = read("supervit_shipped_points").groupby(["length", "keep"], as_index=False).mean(numeric_only=True)
     plots.save(plots.tradeoff(shipped.assign(method="supervit", source="ours")), "tradeoff")
-    text = README.read_text()
+    README.write_text(filled(README.read_text()))
+
+
+def filled(text: str) -> str:
+    """README with its generated parts, each between its markers, as the saved results have them now."""
     parts = {"speed": speed_table(), "small": small_table(), "shipped": shipped_table(), "claims": claims(),
              "dvt costs": dvt_costs(), "dvt speed": dvt_speed(), "dvt small": dvt_small(), "dvt shipped": dvt_shipped(),
              "revit speed": revit_speed(), "revit training": revit_training(), "revit": revit_table(),
@@ -250,7 +260,7 @@ def main() -> None:
         text, found = between.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text)
         if found != 1:
             raise ValueError(f"README.md needs one pair of markers <!-- {name} --> and <!-- end -->, it has {found}")
-    README.write_text(text)
+    return text
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from vitlab.method import own_point
 from vitlab.methods.revit.assigner import TLA, choose, relative_cost
 from vitlab.methods.revit.distillation import SelfDistillation
 from vitlab.methods.revit.embed import LengthEmbed, copy_backbone, length_norms
-from vitlab.numbers import plain, real, whole, wholes
+from vitlab.numbers import flag, plain, real, whole, wholes
 from vitlab.recipe import Recipe
 from vitlab.trace import Trace
 
@@ -94,7 +94,8 @@ class ReViT(nn.Module):
         self.embed = LengthEmbed(vit, self.lengths, patch, positions, stem, dist_token == "deit")
         if norm == "tal":
             length_norms(vit, [n ** 2 + self.embed.prefix(n) for n in self.lengths])
-        self.heads = nn.ModuleDict({str(n): deepcopy(vit.head) for n in shorter if head_per_length})
+        own_heads = shorter if flag(head_per_length, "head_per_length") else ()
+        self.heads = nn.ModuleDict({str(n): deepcopy(vit.head) for n in own_heads})
         if self.embed.dist_token is not None:
             self.head_dist = nn.Linear(vit.embed_dim, vit.num_classes)
             trunc_normal_(self.head_dist.weight, std=0.02)
