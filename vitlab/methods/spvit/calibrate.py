@@ -1,6 +1,6 @@
 """From training's draws to decisions at test time: a factor for each selector, found on held-out, unlabelled pictures.
 
-Drawing keeps, on average, as many patches of an image as their keep scores add up to. At test time it keeps that many for certain,
+Drawing keeps, on average, as many patches of an image as their keep scores add up to. At test time that many stay for certain,
 the best ones, times a factor with which the mean picture costs what was asked. A threshold on scores would do as well if
 they were all near 0 or 1; they are not (a fixed 0.5 keeps everything where they lie around 0.6), and small differences between
 images would decide between keeping all and nothing.
