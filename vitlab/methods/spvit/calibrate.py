@@ -63,7 +63,7 @@ def calibrate(net: "SPViT", data, budgets: Sequence[float] | None = None, *, bat
     try:
         with evaluating(net):
             for budget in sorted({net.check(net.Point(b, fixed=True)).budget for b in wanted}):
-                if max(net.keep_at(budget)) < 1:                           # the dense net needs none
+                if min(net.keep_at(budget)) < 1:                           # the dense net needs none
                     rows.append((budget, *found(net, data, budget, batch)))
     except BaseException:
         net.set_thresholds(before)
@@ -77,7 +77,7 @@ def found(net: "SPViT", data, budget: float, batch: int) -> list[float]:
     The closed form takes all images for alike; the mean over unlike ones costs a little more or less, so the aim is moved by as
     much until the measured mean is near enough.
     """
-    aim, floor, dense = budget, net.work.floor, net.work.dense
+    aim, floor, dense = budget, net.work.floor(net.shape), net.work.dense
     for _ in range(TURNS):
         cuts: list[float] = []
         for share in net.keep_at(aim):

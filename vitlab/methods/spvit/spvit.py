@@ -150,7 +150,12 @@ class SPViT(nn.Module):
         """The shares to keep for another budget: those of this net, all to one power; 1 where nothing is dropped."""
         if abs(budget / self.budget - 1) <= SAME:
             return self.keep
-        return solve(self.work, budget, self.keep if self.keep[-1] < 1 else geometric(len(self.after)))
+        return solve(self.work, budget, self.shape)
+
+    @property
+    def shape(self) -> tuple[float, ...]:
+        """The shares of which those for another budget are powers: this net's; of a net that drops nothing k, k², k³."""
+        return self.keep if self.keep[-1] < 1 else geometric(len(self.after))
 
     def set_thresholds(self, table: Sequence[Sequence[float]] | None) -> None:
         """How tokens are chosen: rows of a budget in GFLOPs and a threshold for each selector, as `calibrate` finds them.
@@ -161,7 +166,7 @@ class SPViT(nn.Module):
         if any(len(row) != len(self.after) + 1 for row in rows):
             raise ValueError(f"thresholds must be rows of a budget and {len(self.after)} thresholds, not {rows}")
         self.cuts = Cuts(rows)
-        dense, floor = self.work.dense, self.work.floor
+        dense, floor = self.work.dense, self.work.floor(self.shape)
         offered = set(self.cuts.budgets) or {floor + step * (dense - floor) for step in STEPS} | {self.budget}
         self.points = tuple(Point(b) for b in sorted(offered) if b < (1 - SAME) * dense) + (Point(dense),)
         if hasattr(self, "made"):
