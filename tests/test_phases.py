@@ -181,7 +181,7 @@ def test_a_selector_that_is_to_drop_more_is_moved_there():
 
     def learn(student):
         with torch.no_grad():
-            kept.append((student.keep, [k.mean().item() for k in student.train().masked(pictures(24)).kept]))
+            kept.append((student.keep, [k.mean().item() for k in student.train().masked(pictures(6)).kept]))
 
     layer_to_phase(net, learn=learn, score=may_drop({5: 0.6, 4: 0.3, 3: 0, 2: 0, 1: 0}), step=0.3)
     assert len(kept) == 6
@@ -196,7 +196,7 @@ def test_shares_of_all_and_of_what_comes_are_told_apart():
 def test_by_itself_it_trains_with_fit_and_looks_at_held_out_pictures():
     pics = vitlab.data.shapes("train", n=100)
     recipe = vitlab.Recipe(steps=1, batch=8, min_lr=1e-6, lr=5e-4, lr_backbone=5e-6)
-    table, knobs = layer_to_phase(dense(), pics.take(slice(60)), pics.take(slice(60, 100)), tol=100.0, step=0.6, recipe=recipe)
+    table, knobs = layer_to_phase(dense(), pics.take(slice(60)), pics.take(slice(60, 70)), tol=100.0, step=0.6, recipe=recipe)
     assert table.keep.tolist() == pytest.approx([0.4] * 3) and table.phase.tolist() == [1, 1, 1]
     assert ((0 <= table.top1) & (table.top1 <= 100)).all()
     assert knobs == {"after": (1,), "keep": (pytest.approx(0.4),)}
@@ -211,8 +211,14 @@ def test_by_itself_it_trains_with_fit_and_looks_at_held_out_pictures():
     ({"package": "box"}, "package must be one of"),
 ))
 def test_bad_input_gets_one_sentence(given, words):
-    net = vitlab.create(given.pop("net", "dense"), "micro_patch8", num_classes=10)
+    net = vitlab.create(given.get("net", "dense"), "micro_patch8", num_classes=10)
     wanted = {"learn": lambda net: None, "score": may_drop({1: 0.2, 2: 0.6, 3: 0.6}), "step": 0.4} | given
+    wanted.pop("net", None)
     with pytest.raises(ValueError, match=words) as error:
         layer_to_phase(net, **wanted)
     assert "\n" not in str(error.value)
+
+
+def test_a_pit_is_refused_in_one_sentence():
+    with pytest.raises(ValueError, match="is a PiT"):
+        layer_to_phase(vitlab.create("dense", "pit_tiny", num_classes=10, image_size=64), learn=id, score=id)

@@ -15,6 +15,7 @@ reach the share. Accuracy is that of nets whose images all keep the same number,
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
+from math import log
 from typing import Any
 
 import pandas as pd
@@ -22,9 +23,10 @@ from scipy.optimize import brentq
 from torch import nn
 
 import vitlab
+from vitlab.backbones import check_backbone
 from vitlab.measure import answers
 from vitlab.method import Dense
-from vitlab.methods.spvit.limit import Work, solve, steepest
+from vitlab.methods.spvit.limit import Work, solve
 from vitlab.methods.spvit.spvit import RECIPE, SPViT
 from vitlab.numbers import real
 from vitlab.recipe import Recipe
@@ -78,6 +80,7 @@ def check(dense: nn.Module, tol: float, step: float, near: float, knobs: dict, d
     """Fail at the door: one sentence for each argument that makes no sense."""
     if not isinstance(dense, Dense) or not hasattr(dense, "made"):
         raise ValueError('selectors are put into a trained dense net; give one made with vitlab.create("dense", ...)')
+    check_backbone(dense.vit)                           # no PiT: after each pooling all its patches are there again
     if taken := [name for name in FOUND if name in knobs]:
         raise ValueError(f"{taken[0]} follows from layer-to-phase training; leave it out, or make the net with vitlab.create")
     if missing := [name for name, given, mine in zip(("train", "val"), data, own, strict=True) if given is None and mine is None]:
@@ -145,7 +148,7 @@ def fitted(work: Work, keep: Sequence[float], limit: float) -> tuple[float, ...]
     def at(power: float) -> list[float]:
         return [keep[0], *(max(share ** power, least) for share in keep[1:])]
 
-    end = steepest(keep, least)
+    end = 1 + log(least) / log(keep[0])                                    # at which each of the later ones leaves one patch
     if work(at(end)) > limit:
         return solve(work, limit, keep)
     return tuple(at(brentq(lambda power: work(at(power)) - limit, 1, end, xtol=1e-12)))
