@@ -11,7 +11,9 @@ from vitlab.backbones.check import check_backbone, check_stem
 from vitlab.backbones.ends import check_images, embed, grid, head, image_size, preprocessing, resample_positions, stages, tokens
 from vitlab.backbones.lvvit import LVViT
 from vitlab.backbones.make import NAMES, TIMM_NAMES, create, sibling
+from vitlab.backbones.narrow import importance, narrow
 from vitlab.backbones.pit import Stage, pool
 
 __all__ = ["NAMES", "TIMM_NAMES", "LVViT", "Stage", "check_backbone", "check_images", "check_stem", "create", "embed", "grid",
-           "head", "image_size", "pool", "preprocessing", "resample_positions", "sibling", "stages", "tokens"]
+           "head", "image_size", "importance", "narrow", "pool", "preprocessing", "resample_positions", "sibling", "stages",
+           "tokens"]

@@ -55,19 +55,20 @@ class Factors:
 
 
 def calibrate(net: "SPViT", data, budgets: Sequence[float] | None = None, *, batch: int = 64) -> None:
-    """Set a net's factors so that the mean image of `data` costs each budget in GFLOPs (None: those of its points).
+    """Set a net's factors so that the mean image of `data` costs each budget in GFLOPs (None: `net.offered`).
 
     data: held-out pictures, an ImageSet; some hundreds will do. From then on an image keeps what deserves it. ValueError for a
-    budget that is out of reach.
+    budget that is out of reach, and for a net whose scores are random.
     """
+    if not net.selectors:
+        raise ValueError("random scores deserve nothing: a net with score=\"random\" keeps the same number of patches of every image")
     data, before = image_set(data).for_net(net), net.factors.rows
-    dense = net.work.dense
-    wanted = [p.budget for p in net.points if p.budget < dense] + [net.budget] if budgets is None else budgets
+    wanted = net.offered if budgets is None else budgets
     rows = []
     try:
         with evaluating(net):
             for budget in sorted({net.check(net.Point(b, fixed=True)).budget for b in wanted}):
-                if max(net.keep_at(budget)) < 1:                           # the dense net needs none
+                if min(net.keep_at(budget)) < 1:                           # the dense net needs none
                     rows.append((budget, *found(net, data, budget, batch)))
     except BaseException:
         net.set_factors(before)
@@ -81,7 +82,7 @@ def found(net: "SPViT", data, budget: float, batch: int) -> list[float]:
     The closed form takes all images for alike; the mean over unlike ones costs a little more or less, so the aim is moved by as
     much until the measured mean is near enough.
     """
-    aim, floor, dense = budget, net.work.floor, net.work.dense
+    aim, floor, dense = budget, net.work.floor(net.shape), net.work.dense
     for _ in range(TURNS):
         factors: list[float] = []
         for share in net.keep_at(aim):

@@ -5,6 +5,7 @@ The cost is multiply-adds by the closed form of a block, or milliseconds on this
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import log
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -22,7 +23,6 @@ from vitlab.measure.cost import check_counter, counted
 from vitlab.measure.speed import synchronise
 from vitlab.packed import Even
 
-STEEPEST = 60.0                                         # exponent of the shares at which nothing is left
 SAME = 1e-3                                             # relative: a limit this near the dense cost is the dense net
 
 
@@ -69,18 +69,17 @@ class Work:
         """Everything kept, nothing asked."""
         return self([1.0] * len(self.before))
 
-    @property
-    def floor(self) -> float:
-        """One patch kept from each selector on."""
-        return self([1 / self.patches] * len(self.before))
+    def floor(self, shape: Sequence[float]) -> float:
+        """One patch kept from each selector on, but for those whose share is 1, which drop nothing at any limit."""
+        return self([1.0 if share == 1 else 1 / self.patches for share in shape])
 
 
 def solve(work: Work, limit: float, shape: Sequence[float]) -> tuple[float, ...]:
-    """Shares to keep so that the cost is `limit`: the shape's, such as (.9, .81, .73), all to one power (Eq. 10).
+    """Shares to keep so that the cost is `limit`: the shape's, such as (.9, .81, .73), all to one power (Eq. 10); 1 stays 1.
 
     ValueError for a limit that is out of reach.
     """
-    dense, floor = work.dense, work.floor
+    dense, floor = work.dense, work.floor(shape)
     if abs(limit / dense - 1) <= SAME:
         return (1.0,) * len(shape)
     if not floor <= limit <= dense:
@@ -93,8 +92,13 @@ def solve(work: Work, limit: float, shape: Sequence[float]) -> tuple[float, ...]
     def at(power: float) -> list[float]:
         return np.maximum(shares ** power, least).tolist()
 
-    found = at(brentq(lambda power: work(at(power)) - limit, 1e-9, STEEPEST, xtol=1e-12))
+    found = at(brentq(lambda power: work(at(power)) - limit, 1e-9, steepest(shape, least), xtol=1e-12))
     return tuple(found)
+
+
+def steepest(shape: Sequence[float], least: float) -> float:
+    """A power that brings all shares below 1 down to the least."""
+    return 1.01 * log(least) / log(max(share for share in shape if share < 1))
 
 
 def multiply_adds(vit: VisionTransformer, before: Sequence[int], per_token: Sequence[int], packages: int) -> Work:
