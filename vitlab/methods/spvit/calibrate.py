@@ -61,7 +61,7 @@ def calibrate(net: "SPViT", data, budgets: Sequence[float] | None = None, *, bat
     budget that is out of reach, and for a net whose scores are random.
     """
     if not net.selectors:
-        raise ValueError("random scores deserve nothing: a net with score=\"random\" keeps the same number of patches of every image")
+        raise ValueError("random scores deserve nothing: with score=\"random\" every image keeps the same number of patches")
     data, before = image_set(data).for_net(net), net.factors.rows
     wanted = net.offered if budgets is None else budgets
     rows = []
