@@ -15,7 +15,7 @@ from vitlab.trace import Trace
 if TYPE_CHECKING:
     from vitlab.methods.spvit.spvit import SPViT
 
-TURNS, NEAR = 4, 0.005                                  # at most; relative distance from the budget that is near enough
+TURNS, NEAR, FAR = 8, 0.005, 0.03                       # at most; relative distances from the budget: near enough, and too far
 
 
 class Cuts:
@@ -63,7 +63,7 @@ def calibrate(net: "SPViT", data, budgets: Sequence[float] | None = None, *, bat
     try:
         with evaluating(net):
             for budget in sorted({net.check(net.Point(b, fixed=True)).budget for b in wanted}):
-                if max(net.keep_at(budget)) < 1:                           # the dense net needs none
+                if min(net.keep_at(budget)) < 1:                           # the dense net needs none
                     rows.append((budget, *found(net, data, budget, batch)))
     except BaseException:
         net.set_thresholds(before)
@@ -72,12 +72,13 @@ def calibrate(net: "SPViT", data, budgets: Sequence[float] | None = None, *, bat
 
 
 def found(net: "SPViT", data, budget: float, batch: int) -> list[float]:
-    """The thresholds for one budget.
+    """The thresholds for one budget; ValueError where they come nowhere near it.
 
-    The closed form takes all images for alike; the mean over unlike ones costs a little more or less, so the aim is moved by as
-    much until the measured mean is near enough.
+    The closed form takes all images for alike, and what persists in a PiT for as much as before; the mean over unlike ones costs
+    a little more or less, so the aim is moved by as much until the measured mean is near enough.
     """
-    aim, floor, dense = budget, net.work.floor, net.work.dense
+    aim, low, high = budget, net.work.floor, net.work.dense * 0.998
+    nearest, best = float("inf"), []
     for _ in range(TURNS):
         cuts: list[float] = []
         for share in net.keep_at(aim):
@@ -85,10 +86,17 @@ def found(net: "SPViT", data, budget: float, batch: int) -> list[float]:
             cuts.append(threshold(living, round(share * count)))
         net.set_thresholds([(budget, *cuts)])
         cost = mean_cost(net, data, budget, batch)
+        if abs(cost / budget - 1) < abs(nearest / budget - 1):
+            nearest, best = cost, cuts
         if abs(cost / budget - 1) <= NEAR:
             break
-        aim = min(max(aim + budget - cost, floor), dense * 0.998)
-    return cuts
+        low, high = (aim, high) if cost < budget else (low, aim)
+        aim += budget - cost
+        aim = aim if low < aim < high else (low + high) / 2
+    if abs(nearest / budget - 1) > FAR:
+        raise ValueError(f"no thresholds let the mean picture cost {budget:.4g} GFLOPs, the nearest let it cost {nearest:.4g}; "
+                         "give more pictures, or another budget")
+    return best
 
 
 @torch.inference_mode()
@@ -99,7 +107,7 @@ def scores(net: "SPViT", data, cuts: Sequence[float], batch: int) -> tuple[Tenso
         images = beside(net, data.images(slice(start, start + batch)))
         t, score = net.asked(images, cuts)
         seen.append(score[t.ids >= 0].double())
-        count += len(images) * net.work.patches
+        count += len(images) * net.work.stage(len(cuts))[1]
     return torch.cat(seen), count
 
 
