@@ -227,9 +227,9 @@ def test_a_cell_learns_from_each_patch_that_would_have_kept_it(sides):
 
 # cost -------------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("knobs", (VARIANTS[1], VARIANTS[2], VARIANTS[5], VARIANTS[7]), ids=str)
+@pytest.mark.parametrize("knobs", (VARIANTS[1], VARIANTS[5], VARIANTS[7]), ids=str)
 def test_the_cost_of_every_image_follows_from_its_trace(make, knobs):
-    images = pictures(4)
+    images = pictures(3)
     net = settled(make(**knobs), images)
     counted = [count(net, image[None], None) / 1e9 for image in images]
     assert vitlab.gmacs(net, images) == pytest.approx(counted, rel=1e-6)
