@@ -1,7 +1,8 @@
 """README's numbers and figures, made from the saved results.  python benchmarks/report.py
 
 Rewrites the tables between README's markers and figures/speed.png, alone.png and tradeoff.png; the pictures of
-the explorers, figures/explorer_NN.png, are taken by tests/panels.py.
+the explorers, figures/explorer_NN.png, are taken by tests/panels.py. Cost has one unit, which README explains once:
+GFLOPs, 1e9 multiply-adds per picture, `gmacs` in the results.
 """
 import re
 
@@ -34,13 +35,18 @@ def markdown(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def gflops(cost: float) -> str:
+    """A cost to three digits, from 0.00547 of a small net to 4.60 of DeiT-S."""
+    return f"{cost:#.3g}"
+
+
 def speed_table() -> str:
     rows = speed_rows()
     ours, printed = (rows[rows.source == "ours"], rows[rows.source != "ours"])
     both = ours.merge(printed[["length", "keep", "gmacs", "top1"]], on=["length", "keep"], suffixes=("", "_paper"))
     table = pd.DataFrame({
         "length": both.length.map(lambda n: f"{int(n)}×{int(n)}"), "keep": both.keep, "GFLOPs, paper": both.gmacs_paper,
-        "ours": both.gmacs.map("{:.2f}".format), "promised": both.flops_speed_up.map("{:.2f}×".format),
+        "ours": both.gmacs.map(gflops), "promised": both.flops_speed_up.map("{:.2f}×".format),
         "measured": both.speed_up.map("{:.2f}×".format), "A100, paper": both.paper_speed_up.map("{:.2f}×".format)})
     return f"{markdown(table)}\n\n{where(ours.iloc[0])}"
 
@@ -119,7 +125,7 @@ def dvt_small() -> str:
             lambda v: f"{spread(v)}×" if v.notna().all() else f"reached by {v.notna().sum()} of {len(v)}")
 
     table = table.rename(columns=lambda k: f"exit {k}").assign(**{
-        "MFLOPs, last exit": (1000 * cost).map("{:.1f}".format), "saving, accuracy of the plain ViT": factor("at its accuracy"),
+        "GFLOPs, last exit": cost.map(gflops), "saving, accuracy of the plain ViT": factor("at its accuracy"),
         "saving, own last exit − 0.5": factor("within half a point of it")})
     return markdown(table.fillna("").reset_index())
 
@@ -152,7 +158,7 @@ def revit_assigners() -> str:
     wide = rows[rows.kind.isin(("TLA", "random"))].pivot(index=["cost_weight", "seed"], columns="kind", values="top1")
     per = rows[rows.kind == "TLA"].groupby("cost_weight")
     table = pd.DataFrame({
-        "MFLOPs": (1000 * per.gmacs.mean()).map("{:.2f}".format), "top-1": per.top1.apply(spread),
+        "GFLOPs": per.gmacs.mean().map(gflops), "top-1": per.top1.apply(spread),
         "random, equal shares": wide["random"].groupby("cost_weight").apply(spread),
         "gain": (wide["TLA"] - wide["random"]).groupby("cost_weight").apply(lambda v: spread(v, 2)),
         **{f"at {n}×{n}": per[f"share_{n}"].mean().map("{:.0%}".format) for n in (4, 5, 7)},
@@ -160,7 +166,7 @@ def revit_assigners() -> str:
     table.index = table.index.map("{:g}".format)
     alone = rows[rows.kind.isin(("fixed", "oracle"))].groupby("assigner", sort=False)
     said = {f"always {n}": f"always {n}×{n}" for n in (4, 5, 7)}
-    beside = "; ".join(f"{said.get(name, name)} {spread(part.top1)} % at {1000 * part.gmacs.mean():.2f} MFLOPs"
+    beside = "; ".join(f"{said.get(name, name)} {spread(part.top1)} % at {gflops(part.gmacs.mean())} GFLOPs"
                        for name, part in alone)
     return f"{markdown(table.reset_index(names='cost weight'))}\n\nBeside it: {beside}."
 
@@ -196,23 +202,65 @@ def revit_shipped() -> str:
             f"shares, depending on the cost weight. {saved}")
 
 
+SPVIT = {"dense": "dense", "selector": "SPViT", "random": "random scores", "no package": "no package",
+         "single head": "one selector head", "package of the code": "package of the released code",
+         "heads not weighed": "heads averaged", "structure": "narrower net"}       # variant -> what a reader calls it
+
+
+def spvit_small() -> str:
+    """Tables 5 and 11 on the small net."""
+    rows = read("spvit_small_points")
+    gain = rows.pivot(index="seed", columns="variant", values="top1")
+    gain = gain.rsub(gain["selector"], axis=0)
+    per = rows.groupby("variant")
+    table = pd.DataFrame({"GFLOPs": per.gmacs.mean().map("{:.4f}".format), "top-1": per.top1.apply(spread),
+                          "SPViT better by": gain.apply(lambda v: spread(v, 2)),
+                          "same number for all": per.top1_fixed.apply(spread), "drawn and masked": per.top1_drawn.apply(spread)})
+    table = table.loc[[name for name in SPVIT if name in table.index]].replace({"nan": "", "nan ± nan": ""})
+    table.loc["selector", "SPViT better by"] = ""
+    return markdown(table.rename(index=SPVIT).reset_index(names="variant"))
+
+
+def spvit_speed() -> str:
+    rows = read("spvit_speed_cpu_fp32").query("name != 'timm'")
+    table = pd.DataFrame({"net": rows.name, "GFLOPs": rows.gmacs.map("{:.2f}".format),
+                          "promised": rows.gmacs_ratio.map("{:.2f}×".format), "measured": rows.speed_up.map("{:.2f}×".format),
+                          "patches left": [f"{least:.0f} to {most:.0f}" if least == least else ""
+                                           for least, most in zip(rows.tokens_least, rows.tokens_most)]})
+    return f"{markdown(table.replace({'nan': '', 'nan×': ''}))}\n\n{where(rows.iloc[0])}"
+
+
+def spvit_latency() -> str:
+    rows = read("spvit_latency_cpu_fp32")
+    table = pd.DataFrame({"net": rows.backbone, "asked": rows.asked_ms.map("{:.1f} ms".format),
+                          "measured": rows.measured_ms.map("{:.1f} ms".format), "off by": rows.off.map("{:+.0%}".format),
+                          "of the dense net, asked": rows.asked_share.map("{:.0%}".format),
+                          "measured ": rows.measured_share.map("{:.0%}".format), "GFLOPs": rows.gmacs.map("{:.2f}".format)})
+    return markdown(table)
+
+
 def main() -> None:
     plots.save(plots.speed(speed_rows()), "speed")
     alone = read("supervit_small_points").query("training != 'plain'").assign(length=lambda f: f.length.map(lambda n: f"{n}×{n}"))
     plots.save(plots.by_group(alone, x=("length", "keep"), color="training"), "alone")
     shipped = read("supervit_shipped_points").groupby(["length", "keep"], as_index=False).mean(numeric_only=True)
     plots.save(plots.tradeoff(shipped.assign(method="supervit", source="ours")), "tradeoff")
-    text = README.read_text()
+    README.write_text(filled(README.read_text()))
+
+
+def filled(text: str) -> str:
+    """README with its generated parts, each between its markers, as the saved results have them now."""
     parts = {"speed": speed_table(), "small": small_table(), "shipped": shipped_table(), "claims": claims(),
              "dvt costs": dvt_costs(), "dvt speed": dvt_speed(), "dvt small": dvt_small(), "dvt shipped": dvt_shipped(),
              "revit speed": revit_speed(), "revit training": revit_training(), "revit": revit_table(),
-             "revit assigners": revit_assigners(), "revit shipped": revit_shipped()}
+             "revit assigners": revit_assigners(), "revit shipped": revit_shipped(), "spvit speed": spvit_speed(),
+             "spvit latency": spvit_latency(), "spvit small": spvit_small()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
         text, found = between.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text)
         if found != 1:
             raise ValueError(f"README.md needs one pair of markers <!-- {name} --> and <!-- end -->, it has {found}")
-    README.write_text(text)
+    return text
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ FAILED = """() => { const failed = [];
     return failed; }"""
 SETTLED = """() => { const s = document.querySelector('.vl-panel .vl-speed');
                      return s && s.textContent.includes('median of') && !s.classList.contains('vl-old'); }"""
-DRAWN = "() => document.querySelector('.vl-panel .js-plotly-plot .main-svg') !== null"
 FILLED = "() => document.querySelector('.vl-panel .js-plotly-plot .scatterlayer .point') !== null"
 
 

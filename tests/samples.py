@@ -2,6 +2,11 @@
 import timm
 import torch
 
+FIXED = {   # two blocks and, of a cascade, two stages: what all runs through, and is quick to trace
+    "dense": ({}, ()), "supervit": ({}, (4, 0.5)), "dvt": ({"grids": (4, 7)}, ((1.0,),)),
+    "adaptive_depth": ({"exits": (1,)}, ((1.0,),)), "revit": ({"dist_token": "deit"}, (4,)),
+}
+
 
 def sharpen(method, factor: float = 5.0):
     """At initialisation the class attention is almost uniform; larger query and key weights make it peaked."""

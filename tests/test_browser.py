@@ -12,7 +12,7 @@ import pytest
 from browser import ROOT, browser, jupyter, missing
 from excerpt import explorer_part, is_live, unrun
 from nbformat.v4 import new_code_cell, new_notebook
-from page import DRAWN, SETTLED, handle, knobs, opened, run, until
+from page import FILLED, SETTLED, handle, knobs, opened, run, until
 
 pytestmark = pytest.mark.browser
 WHOLE = ("00_start", "02_supervit_training")
@@ -128,7 +128,7 @@ def drive(page, shot):
     panel = page.locator(".vl-panel").first
     panel.scroll_into_view_if_needed()
     until(page, SETTLED)
-    until(page, DRAWN)
+    until(page, FILLED)
     panel.screenshot(path=f"{shot}-panel.png")
 
     first, *others = knobs(panel)
@@ -174,6 +174,7 @@ def drive(page, shot):
     page.mouse.up()
     until(page, OTHER_ANSWER, arg=before, polling="raf")
     until(page, SETTLED)
+    until(page, FILLED)
     assert panel.locator(".vl-note").inner_text() == ""
     for theme in ("Light", "Dark"):
         page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")

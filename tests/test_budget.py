@@ -234,6 +234,7 @@ def test_other_thresholds_are_refused(thresholds):
     ({"score": np.full((2, 4), 1.5)}, "run from 1.5 to 1.5; scale them"),
     ({"score": np.full((2, 4), -0.5)}, "scale them"),
     ({"cost": [1.0]}, "cumulative cost for each of the 2 exits"),
+    ({"cost": [1.0, 2.0, 3.0]}, "cumulative cost for each of the 2 exits"),
     ({"cost": [1.0, 1.0]}, "strictly increasing"),
     ({"cost": [2.0, 1.0]}, "strictly increasing"),
     ({"cost": [0.0, 1.0]}, "positive"),
@@ -252,3 +253,32 @@ def test_other_solvers_and_other_cascades_are_refused():
         solve(exits, 1, "gradient")
     with pytest.raises(ValueError, match="same cascade"):
         random_like(exits, simulate(cascade(2, 10), [0.5]))
+
+
+def test_candidates_end_below_the_surest_however_many_tie_there():
+    score = np.concatenate([np.linspace(0, 0.9, 200), np.ones(50)])
+    marks = budget.candidates(score, 100)
+    assert marks[-2] == pytest.approx(0.95) and marks[-1] == 1 and len(marks) <= 100
+    assert budget.candidates(1 - score, 100)[1] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_four_exits_no_other_candidate_of_one_exit_is_better(seed):
+    exits = cascade(4, 60, seed, decimals=1)
+    marks = [budget.candidates(score, budget.LINE) for score in exits.score[:-1]]
+    for limit in budgets(exits, 6):
+        found = exhaustive(exits, limit)
+        for k, line in enumerate(marks):
+            for mark in line:
+                other = simulate(exits, [*found.thresholds[:k], mark, *found.thresholds[k + 1:]])
+                assert other.gmacs > limit or (other.top1, -other.gmacs) <= (found.top1, -found.gmacs)
+
+
+@pytest.mark.parametrize(("exit_count", "combined"), [(2, True), (3, True), (4, False)])
+def test_candidates_of_all_exits_are_combined_only_where_they_are_few(monkeypatch, exit_count, combined):
+    sizes, grid = [], budget.grid
+    monkeypatch.setattr(budget, "grid", lambda exits, marks: sizes.append(list(map(len, marks))) or grid(exits, marks))
+    exits = cascade(exit_count, 60)
+    exhaustive(exits, exits.cost[-1])
+    assert (len(sizes) == 1 and min(sizes[0]) > 1) == combined
+    assert combined or all(sorted(size)[:-1] == [1] * (exit_count - 2) for size in sizes)

@@ -294,6 +294,8 @@ def test_points_of_numpy_and_torch_numbers_are_points():
     Point = vitlab.SuperViT.Point
     assert {Point(np.int64(7), torch.tensor(0.5)): 1}[Point(7, 0.5)] == 1
     assert {vitlab.DVT.Point(np.array([0.5, 0.7])): 1}[vitlab.DVT.Point([0.5, 0.7])] == 1
+    single = {vitlab.ReViT.Point(np.int64(7), np.float32(0.1)): 1, vitlab.EarlyExit.Point(np.float32(0.1)): 2}
+    assert [single[vitlab.ReViT.Point(7, 0.1)], single[vitlab.EarlyExit.Point(0.1)]] == [1, 2]
     net, images = small("supervit"), pictures(2)
     assert torch.equal(net(images, Point(torch.tensor(4), np.float32(0.7))), net(images, Point(4, 0.7)))
     for wrong in (Point(7.0, 0.5), Point(True, 0.5), Point("7"), Point(7, "all"), Point(7, True)):

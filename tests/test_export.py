@@ -1,17 +1,12 @@
 """A fixed operating point is one graph: compiled whole and exported on a CPU, for any number of pictures."""
 import pytest
 import torch
-from samples import pictures
+from samples import FIXED, pictures
 from torch import nn
 from torch.export import Dim
 
 import vitlab
 from vitlab import backbones
-
-FIXED = {   # two blocks and, of a cascade, two stages: what all runs through, and is quick to trace
-    "dense": ({}, ()), "supervit": ({}, (4, 0.5)), "dvt": ({"grids": (4, 7)}, ((1.0,),)),
-    "adaptive_depth": ({"exits": (1,)}, ((1.0,),)), "revit": ({"dist_token": "deit"}, (4,)),
-}
 
 
 class At(nn.Module):

@@ -277,3 +277,9 @@ def test_pictures_from_elsewhere_are_told_apart_by_what_they_show():
     print_ = fingerprint.fingerprint
     assert print_(shown(1, 2)) == print_(shown(1, 2))
     assert len({print_(shown(*seeds)) for seeds in ((1, 2), (2, 1), (1, 3), (1,))}) == 4
+
+
+def test_what_is_frozen_is_noted_by_name(tmp_path):
+    fit(frozen(), blobs(24), RECIPE, out=tmp_path)
+    noted = checkpoint.read(tmp_path / "last.safetensors")[0]["frozen parameters"]
+    assert noted == [name for name, _ in coin().named_parameters() if name.startswith("vit.")]

@@ -158,7 +158,8 @@ def test_an_assigner_learns_which_length_will_do(tmp_path):
     assert not tla.training
     assert history.val_top1.iloc[-1] > 90
     assert (lengths.logits_of(tla, data, batch=20).argmax(1) == labels).double().mean() > 0.9
-    again, _ = lengths.train_assigner(data, recipe, val=data, out=tmp_path)
+    again, read = lengths.train_assigner(data, recipe, val=data, out=tmp_path)
+    assert read.attrs["note"].startswith("finished before")
     assert torch.equal(again(data.images([0])), tla(data.images([0])))
     assert (RECIPE.lr, RECIPE.weight_decay, RECIPE.epochs) == (1e-3, 0.05, 30)
 
@@ -228,6 +229,8 @@ def test_offline_choices_are_what_the_nets_do(net):
     (lambda net: labels_of(torch.ones(1, 3).bool(), unsolved="keep"), "unsolved must be one of largest, smallest"),
     (lambda net: lengths.splits(10, "test"), "label_split must be one of train, heldout, crossfit"),
     (lambda net: lengths.splits(10, "heldout", share=1.0), r"share must be in \(0, 1\)"),
+    (lambda net: lengths.splits(10, "heldout", share=0), r"share must be in \(0, 1\)"),
+    (lambda net: lengths.splits(10, "crossfit", folds=1), "folds from 2 to 10, not 0.2 and 1"),
     (lambda net: lengths.splits(10, "crossfit", folds=11), "folds from 2 to 10, not 0.2 and 11"),
     (lambda net: fixed(table(), 9), r"length 9 is not in the table; choose from \(7, 10, 14\)"),
     (lambda net: lengths.length_table(net, noise(20, classes=20)), "noise has 20 classes .* but the net has 10 and no names"),
@@ -243,3 +246,19 @@ def test_no_label_at_all_gets_one_sentence(net, monkeypatch):
     monkeypatch.setattr(labels, "length_table", lambda *_: none)
     with pytest.raises(ValueError, match="no length solves any picture, so none has a label"):
         lengths.make_labels(noise(6), lambda part: net, unsolved="drop")
+
+
+def test_random_choices_are_their_seeds_and_draw_from_no_one_elses_generator():
+    answers = table(200)
+    knowing = oracle(answers)
+    state = torch.random.get_rng_state()
+    first, again, other = (random(answers, knowing, seed).chosen for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_an_assigners_choice_weighs_cost_relative_to_the_largest_length():
+    """Of the costs 1, 2 and 4: going from the middle to the largest costs half of it, from the shortest three quarters."""
+    answers = table(1)
+    logits = torch.tensor([[0.0, 0.9, 1.9]])
+    assert [learned(answers, logits, weight).chosen.item() for weight in (1.99, 2.01, 3.59, 3.61)] == [2, 1, 1, 0]

@@ -194,12 +194,14 @@ def test_importing_vitlab_is_light_and_models_need_no_widgets():
     code = """
 import sys
 import vitlab
-heavy = {"torch", "timm", "pandas", "plotly", "ipywidgets", "captum", "fvcore", "datasets", "matplotlib"}
+heavy = {"torch", "timm", "pandas", "plotly", "ipywidgets", "captum", "fvcore", "datasets", "matplotlib", "onnx", "onnxruntime"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
-for name in ("plotly", "ipywidgets", "captum", "fvcore", "datasets", "kaleido", "anywidget", "matplotlib"):
+for name in ("plotly", "ipywidgets", "captum", "fvcore", "datasets", "kaleido", "anywidget", "matplotlib",
+             "onnx", "onnxruntime", "onnxscript"):
     sys.modules[name] = None
 import torch
 method = vitlab.create("supervit", "micro_patch8", num_classes=10)
 vitlab.gmacs(method, torch.zeros(1, 3, 56, 56)), vitlab.fit, vitlab.save, vitlab.load, vitlab.sweep, vitlab.data.shapes
+vitlab.export, vitlab.latency
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,38 +1,20 @@
 """The panel's doors and its honesty: numbers of any library, refusals that move nothing, no other point's speed as this one's."""
 import time
 
+import desk
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from samples import sharpen
+from desk import QUICK
 
 import vitlab
-from vitlab import data, measure
-from vitlab.widgets import engine, explore
+from vitlab import measure
+from vitlab.widgets import explore
 from vitlab.widgets.controls import plain, same
 
-QUICK = 30                                  # seconds that nothing here needs, unless the machine is very busy
 SPEED = ("images_per_s", "speed_up", "promise", "runs")
-
-
-@pytest.fixture(scope="module")
-def net():
-    torch.manual_seed(0)
-    return sharpen(vitlab.create("supervit", "micro_patch8", num_classes=10)).eval()
-
-
-@pytest.fixture(scope="module")
-def images():
-    return data.shapes("val", n=12)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short():
-    """Measurements of as few rounds as there are."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "SECONDS", 0.01)
-        yield
+net, images, short = desk.net, desk.images, desk.short              # fixtures
 
 
 @pytest.fixture(scope="module")

@@ -216,11 +216,13 @@ def test_the_convolutional_stem_is_xiaos():
         stem = stems.conv_stem(vit, length)
         convs = [m for m in stem.modules() if isinstance(m, torch.nn.Conv2d)]
         assert tuple(conv.stride[0] for conv in convs) == (*strides, 1)
-        assert [conv.out_channels for conv in convs[-5:]] == [48, 96, 192, 384, 384]
+        assert [conv.out_channels for conv in convs] == [*[48] * (len(strides) - 3), 96, 192, 384, 384]
         assert stem.grid_size == (length, length)
         if length == 24:
             assert sum(p.numel() for p in stem.parameters()) == 1_021_488
             assert vitlab.gmacs(Alone(stem), torch.zeros(1, 3, 384, 384))[0] == pytest.approx(1.28, abs=0.005)
+    with pytest.raises(ValueError, match="choose lengths from 12, 16, 24, 32, 48$"):
+        stems.conv_stem(vit, 10)
 
 
 class Alone(torch.nn.Module):
@@ -395,7 +397,7 @@ def test_training_goes_on_without_moving_the_assigner(tmp_path, monkeypatch):
     (lambda: patches(stem="conv", patch="resize"), 'use patch="separate"'),
     (lambda: vitlab.create("revit", "deit_tiny", lengths=(14, 9)), "224 pixels cannot be cut evenly into 9x9 patches"),
     (lambda: vitlab.create("revit", "deit_tiny", lengths=(300, 14)), "cannot be cut evenly into 300x300"),
-    (lambda: vitlab.create("revit", "deit_tiny", stem="conv"), "twos and threes, .* 10x10 .*choose lengths from 7, 14"),
+    (lambda: vitlab.create("revit", "deit_tiny", stem="conv"), "twos and threes, .* 10x10 .*choose lengths from 7, 14, 28$"),
     (lambda: micro(patch="shared_center"), "a shared kernel needs a backbone with plain patches, such as deit_small"),
     (lambda: micro(stem="conv"), "a convolutional stem needs a backbone with plain patches"),
     (lambda: micro(patch="own"), "patch must be one of separate, shared_center, resize, not 'own'"),

@@ -8,7 +8,7 @@ from samples import between, pictures, sharpen
 import vitlab
 from vitlab.block import attention, project
 from vitlab.methods.spvit import Point, calibrate, objective
-from vitlab.methods.spvit.calibrate import at_least
+from vitlab.methods.spvit.calibrate import best
 from vitlab.methods.spvit.package import Package
 from vitlab.methods.spvit.selector import Design, Selector
 from vitlab.packed import Even
@@ -124,9 +124,9 @@ def test_three_selectors_stand_where_the_paper_puts_them():
 # three ways of dropping are one -----------------------------------------------------------------------------------------
 
 def decisions(net, images, point=None):
-    """The decision of the thresholds, for a masked pass."""
-    cuts = net.cuts.at(net.check(point).budget, 1e-3)
-    return lambda step, score, alive: at_least(score, alive, cuts[step])
+    """What is decided at test time, for a masked pass."""
+    factors = net.factors.at(net.check(point).budget, 1e-3)
+    return lambda step, score, alive: best(score, alive, factors[step])
 
 
 @torch.no_grad()
@@ -197,7 +197,7 @@ def test_dropped_patches_never_come_back_and_packages_stay(ragged):
 @torch.no_grad()
 def test_an_image_that_would_lose_everything_keeps_its_best_patch():
     net = spread_out(made())
-    net.set_thresholds([(net.budget, 2.0, 2.0, 2.0)])
+    net.set_factors([(net.budget, 0.0, 0.0, 0.0)])
     images, trace = pictures(3), vitlab.Trace()
     assert net(images, None, trace).isfinite().all()
     assert [part.attended.sum(1).tolist() for part in trace.layers[1:]] == [[1, 1, 1]] * 3
@@ -212,9 +212,7 @@ def test_a_package_that_was_empty_brings_nothing_along():
         if name.startswith("vit") and name.endswith("bias"):
             p.normal_(std=0.3)
     images = pictures(4)
-    t, score = net.asked(images, (0.0,))                                    # the first selector drops nothing
-    cut = between(score[t.ids >= 0])
-    net.set_thresholds([(net.budget, 0.0, cut, 0.0)])
+    net.set_factors([(net.budget, 100.0, 0.8, 100.0)])                      # the first selector drops nothing
     torch.testing.assert_close(net.masked(images, decisions(net, images)).logits, net(images), atol=1e-5, rtol=1e-5)
 
 
@@ -237,19 +235,22 @@ def test_a_package_of_one_token_is_that_token():
 @torch.no_grad()
 def test_what_a_selector_says_is_what_decides(ragged):
     net, images = ragged
-    cuts, trace = net.cuts.at(net.budget, 1e-3), vitlab.Trace()
+    factors, trace = net.factors.at(net.budget, 1e-3), vitlab.Trace()
     net(images, None, trace)
     for step, block in enumerate(net.after):
-        t, score = net.asked(images, cuts[:step])
-        heads = net.asked(images, cuts[:step], by_head=True)[1]
+        t, score = net.asked(images, factors[:step])
+        heads = net.asked(images, factors[:step], by_head=True)[1]
         assert heads.shape == (*score.shape, 4) and heads.amin() >= 0 and heads.amax() <= 1
-        said = torch.zeros(len(images), 196)
+        said, alive = torch.zeros(len(images), 196), torch.zeros(len(images), 196)
         image = t.rows.image if step else torch.arange(len(images)).repeat_interleave(197)
         patch = t.ids.flatten() >= 0
         said[image[patch], t.ids.flatten()[patch]] = score.flatten()[patch]
-        assert torch.equal(trace.layers[block].attended, said >= said.amax(1, keepdim=True).clamp(max=cuts[step]))
+        alive[image[patch], t.ids.flatten()[patch]] = 1.0
+        stays = trace.layers[block].attended
+        assert stays.sum(1).tolist() == (factors[step] * said.sum(1)).round().clamp(min=1).tolist()
+        assert (said.where(stays, 1.0).amin(1) >= said.where(alive.bool() & ~stays, 0.0).amax(1)).all()     # the best ones
     with pytest.raises(ValueError, match="leave none to ask"):
-        net.asked(images, cuts)
+        net.asked(images, factors)
 
 
 # cost from the trace ----------------------------------------------------------------------------------------------------
@@ -265,7 +266,7 @@ def test_an_early_exit_over_it_is_reckoned_too(ragged):
     net, images = ragged
     stages = (Point(0.8 * net.budget), Point(1.3 * net.budget))
     both = vitlab.EarlyExit(net, stages).eval()
-    sure = both.method(images, stages[0]).softmax(-1).amax(1).median().item()
+    sure = between(net(images, stages[0]).softmax(-1).amax(1))
     point = both.Point(sure)
     told = vitlab.gmacs(both, images, point)
     assert told == pytest.approx([vitlab.measure.cost.count(both, image[None], point) / 1e9 for image in images], rel=1e-6)
@@ -384,14 +385,14 @@ def test_every_variant_trains_and_comes_back(knobs, tmp_path):
 def test_a_calibrated_budget_is_met_by_the_mean_image(ragged):
     net, _ = ragged
     pics = vitlab.data.shapes("test", n=100).take(slice(24))
-    for budget in net.cuts.budgets:
+    for budget in net.factors.budgets:
         assert vitlab.answers(net, pics, Point(budget)).gmacs.mean() == pytest.approx(budget, rel=0.01)
     between = vitlab.answers(net, pics, Point(1.15 * net.budget)).gmacs.mean()
     assert net.budget < between < 1.3 * net.budget
 
 
 def test_calibration_keeps_a_third_where_no_score_reaches_a_half():
-    """A share of .343 under drawing is nothing under a threshold of one half."""
+    """A share of .343 under drawing would be nothing under a threshold of one half."""
     net = spread_out(made("micro_patch8", keep=(0.343, 0.343, 0.343)))
     for selector in net.selectors:
         selector.readers[0].say[-1].bias.data.copy_(torch.tensor([-4.0, 4.0]))
@@ -400,23 +401,34 @@ def test_calibration_keeps_a_third_where_no_score_reaches_a_half():
     trace = vitlab.Trace()
     net(pics.images(slice(None)), None, trace)
     assert trace.layers[1].attended.float().mean().item() == pytest.approx(0.343, abs=0.03)
-    assert max(net.cuts.rows[0][1:]) < 0.5
 
 
-def test_thresholds_live_in_the_checkpoint(ragged, tmp_path):
+@torch.no_grad()
+def test_an_image_keeps_on_average_what_drawing_would():
+    """With a factor of 1: the sum of its scores."""
+    net = spread_out(made("micro_patch4"))
+    net.set_factors([(net.budget, 1.0, 1.0, 1.0)])
+    images, trace, drawn = pictures(6), vitlab.Trace(), torch.zeros(6)
+    net(images, None, trace)
+    for _ in range(40):
+        drawn += net.masked(images).kept[0].sum(1) / 40
+    assert trace.layers[1].attended.sum(1).float() == pytest.approx(drawn, abs=4)
+
+
+def test_factors_live_in_the_checkpoint(ragged, tmp_path):
     net, images = ragged
     vitlab.save(net, tmp_path / "net.safetensors")
     again = vitlab.load(tmp_path / "net.safetensors")
-    assert again.cuts.rows == net.cuts.rows and again.points == net.points and again.adaptive
+    assert again.factors.rows == net.factors.rows and again.points == net.points and again.adaptive
     assert torch.equal(again(images), net(images))
 
 
 def test_a_failed_calibration_changes_nothing(ragged):
     net, _ = ragged
-    before = net.cuts.rows
+    before = net.factors.rows
     with pytest.raises(ValueError, match="out of reach"):
         calibrate(net, vitlab.data.shapes("test", n=100), [net.budget, 50.0])
-    assert net.cuts.rows == before
+    assert net.factors.rows == before
 
 
 def test_the_same_number_for_all_can_still_be_asked_for(ragged):
@@ -463,7 +475,7 @@ def test_a_latency_asked_for_is_what_the_table_of_times_says():
     ({"score": "magnitude"}, "score must be"), ({"ratio": "mean"}, "ratio must be"), ({"heads": 5}, "does not fit a width of 64"),
     ({"width": "wide"}, "width of a selector"), ({"layer": "conv9"}, "layer of a selector"), ({"shared": "no"}, "shared of a"),
     ({"activation": "silu"}, "activation of a selector"), ({"lambda_kl": -1}, "lambda_kl"),
-    ({"thresholds": ((0.1, 0.2),)}, "rows of a budget"),
+    ({"factors": ((0.1, 0.2),)}, "rows of a budget"),
 ))
 def test_a_knob_that_makes_no_sense_gets_one_sentence(knobs, words):
     with pytest.raises(ValueError, match=words) as error:
@@ -478,10 +490,10 @@ def test_a_point_out_of_reach_gets_one_sentence(point, words):
         made()(pictures(1), point)
 
 
-def test_a_budget_without_thresholds_says_which_are_known(ragged):
+def test_a_budget_that_is_not_calibrated_says_which_are(ragged):
     net, images = ragged
-    with pytest.raises(ValueError, match="thresholds are known from"):
-        net(images, Point(0.5 * (net.cuts.budgets[0] + net.work.floor)))
+    with pytest.raises(ValueError, match="calibrated from"):
+        net(images, Point(0.5 * (net.factors.budgets[0] + net.work.floor)))
 
 
 @pytest.mark.parametrize("teacher, words", (

@@ -11,9 +11,10 @@ from vitlab import backbones
 from vitlab.block import macs
 from vitlab.measure.cost import count
 from vitlab.methods.spvit import Point, calibrate, objective, stages
-from vitlab.methods.spvit.calibrate import at_least
+from vitlab.methods.spvit.calibrate import best
 from vitlab.methods.spvit.clock import clock
 from vitlab.methods.spvit.prune import Veiled
+from vitlab.packed import Packed
 
 VARIANTS = ({}, {"persist": True}, {"merge": False}, {"package": "none"}, {"package": "sum", "persist": True},
             {"after": (2, 3, 4)}, {"after": (1,), "persist": True}, {"after": (1, 5), "merge": False, "persist": True})
@@ -24,16 +25,21 @@ def make(monkeypatch):
     """Makes an SPViT on a tiny PiT with what trained nets have: peaked attention, biases, selectors whose scores differ."""
     small_pit(monkeypatch)
 
+    @torch.no_grad()
     def made(**knobs):
         torch.manual_seed(0)
         net = sharpen(vitlab.create("spvit", "pit_tiny", num_classes=10, image_size=56, **knobs).eval(), 3.0)
-        with torch.no_grad():
-            for name, p in net.named_parameters():
-                if name.endswith("bias") and not name.startswith("selectors"):
-                    p.normal_(std=0.3)
-            for selector in net.selectors:
-                selector.readers[0].say[-1].weight.mul_(10)
-                selector.readers[0].say[-1].bias.zero_()
+        for name, p in net.named_parameters():
+            if name.endswith("bias") and not name.startswith("selectors"):
+                p.normal_(std=0.3)
+        images = pictures(8)
+        for step, selector in enumerate(net.selectors):
+            last = selector.readers[0].say[-1]
+            last.weight.mul_(10)
+            last.bias.zero_()
+            t, score = net.asked(images, (0.8,) * step)
+            last.bias.copy_(-3 * score[t.ids >= 0].median().logit() * torch.tensor([1.0, -1.0]))
+            last.weight.mul_(6)
         return net
 
     return made
@@ -47,12 +53,16 @@ def tight(monkeypatch):
 
 @torch.no_grad()
 def settled(net, images):
-    """The net with thresholds in the middle of what its selectors say of these images."""
-    cuts = []
+    """The net with factors that keep about half, and that rounding cannot make a patch more or less of for these images."""
+    factors = []
     for _ in net.after:
-        t, score = net.asked(images, cuts)
-        cuts.append(between(score[t.ids >= 0]))
-    net.set_thresholds([(net.budget, *cuts)])
+        t, score = net.asked(images, factors)
+        score = score.where(t.ids >= 0, 0.0)
+        total = t.rows.sum(score) if isinstance(t.rows, Packed) else score.sum(1)
+        tried = torch.linspace(0.5, 1.1, 61) * (t.ids >= 0).sum() / total.sum() / 1.6
+        wanted = tried[:, None] * total
+        factors.append(tried[(wanted.frac() - 0.5).abs().amin(1).argmax()].item())
+    net.set_factors([(net.budget, *factors)])
     return net
 
 
@@ -61,10 +71,10 @@ def came(part):
     return part.attended if part.folded is None else part.attended | (part.folded > 0)
 
 
-def by_cuts(net):
-    """What the thresholds decide, for a masked pass."""
-    cuts = net.cuts.at(net.budget, 1e-3)
-    return lambda step, score, alive: at_least(score, alive, cuts[step])
+def by_factors(net):
+    """What is decided at test time, for a masked pass."""
+    factors = net.factors.at(net.budget, 1e-3)
+    return lambda step, score, alive: best(score, alive, factors[step])
 
 
 def close(one, other):
@@ -116,13 +126,13 @@ def test_what_nothing_can_reach_names_no_way_out():
 def test_masked_is_gathered_and_a_batch_is_its_images_one_by_one(make, tight, knobs):
     images, trace = pictures(7), vitlab.Trace()
     net = settled(make(**knobs), images)
-    packed, masked = net(images, None, trace), net.masked(images, by_cuts(net))
+    packed, masked = net(images, None, trace), net.masked(images, by_factors(net))
     close(masked.logits, packed)
     close(torch.cat([net(image[None]) for image in images]), packed)
     for block, kept in zip(net.after, masked.kept, strict=True):
         assert torch.equal(trace.layers[block].attended, kept.bool())
     assert torch.equal(trace.layers[-1].attended, masked.alive.bool())
-    assert len(set(trace.layers[net.after[0]].attended.sum(1).tolist())) > 1
+    assert any(len(set(part.attended.sum(1).tolist())) > 1 for part in trace.layers)
 
 
 @torch.no_grad()
@@ -264,13 +274,13 @@ def test_a_calibrated_budget_is_met_by_the_mean_image(make, persist):
     assert vitlab.answers(net, pics).gmacs.mean() == pytest.approx(net.budget, rel=0.01)
 
 
-def test_a_budget_that_no_thresholds_meet_is_said_and_nothing_changes(make):
+def test_a_budget_that_no_factors_meet_is_said_and_nothing_changes(make):
     """One patch that persists is up to four cells."""
     net = make(persist=True)
-    least = net.work.floor + 0.02 * (net.work.dense - net.work.floor)
-    with pytest.raises(ValueError, match="no thresholds let the mean picture cost"):
+    least = 1.001 * net.work.floor
+    with pytest.raises(ValueError, match="no factors let the mean picture cost"):
         calibrate(net, vitlab.data.shapes("test", n=100).take(slice(8)), [least])
-    assert not net.cuts
+    assert not net.factors
 
 
 @pytest.mark.parametrize("score", ("selector", "random"))
@@ -311,7 +321,7 @@ def test_it_trains_is_taught_and_comes_back(make, knobs, tmp_path):
     net = settled(net.eval(), images)
     vitlab.save(net, tmp_path / "net.safetensors")
     again = vitlab.load(tmp_path / "net.safetensors")
-    assert (again.made, again.cuts.rows, again.persist) == (net.made, net.cuts.rows, net.persist)
+    assert (again.made, again.factors.rows, again.persist) == (net.made, net.factors.rows, net.persist)
     if net.score == "selector":
         assert torch.equal(again(images), net(images))
 

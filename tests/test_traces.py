@@ -198,3 +198,13 @@ def test_blocks_and_stages_of_one_call_only_ever_rise(recorded, next_one):
         trace.follow(*next_one)
     stages, layer = recorded[-1]
     trace.follow(stages, layer + 1)
+
+
+def test_a_stage_that_comes_before_those_recorded_is_of_another_call():
+    rows, q = torch.arange(1), torch.zeros(1, 1, 5, 2)
+    trace, stages = vitlab.Trace(), [vitlab.Trace(), vitlab.Trace()]
+    for stage in stages:
+        stage.add(0, (2, 2), torch.arange(4)[None], q, q)
+    trace.join(stages[1], 1, rows, 1)
+    with pytest.raises(ValueError, match="holds another call already"):
+        trace.join(stages[0], 0, rows, 1)

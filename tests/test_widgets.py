@@ -6,26 +6,27 @@ import threading
 import time
 from dataclasses import dataclass
 
+import desk
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from desk import QUICK
 from ipywidgets.widgets import widget
 from PIL import Image
-from samples import sharpen
 from torch import nn
 
 import vitlab
-from vitlab import attribution, data, measure
+from vitlab import attribution, measure
 from vitlab.methods.early_exit import EarlyExit
 from vitlab.methods.supervit import Point
-from vitlab.widgets import engine, explore, worker
+from vitlab.widgets import explore, worker
 from vitlab.widgets.controls import NOBODY, sliders
 from vitlab.widgets.door import LIVE, cell
 from vitlab.widgets.engine import FEWEST, fits_not
 from vitlab.widgets.worker import Gate, LatestWorker
 
-QUICK = 30                                  # seconds that nothing here needs, unless the machine is very busy
+net, images, short = desk.net, desk.images, desk.short              # fixtures
 
 
 def counted():
@@ -35,25 +36,6 @@ def counted():
 
 def threads():
     return [t for t in threading.enumerate() if t.name == "vitlab-explorer"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short():
-    """Measurements of as few rounds as there are."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "SECONDS", 0.01)
-        yield
-
-
-@pytest.fixture(scope="module")
-def net():
-    torch.manual_seed(0)
-    return sharpen(vitlab.create("supervit", "micro_patch8", num_classes=10)).eval()
-
-
-@pytest.fixture(scope="module")
-def images():
-    return data.shapes("val", n=12)
 
 
 @pytest.fixture

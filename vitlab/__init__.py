@@ -16,10 +16,11 @@ HOME = {
     "TLA": "vitlab.methods.revit.assigner", "SPViT": "vitlab.methods.spvit",
     "Trace": "vitlab.trace", "Recipe": "vitlab.recipe", "fit": "vitlab.train", "save": "vitlab.checkpoint",
     "gmacs": "vitlab.measure", "throughput": "vitlab.measure", "answers": "vitlab.measure", "sweep": "vitlab.measure",
+    "latency": "vitlab.measure", "export": "vitlab.edge",
     "explore": "vitlab.widgets",
 }
-ROOMS = {name: f"vitlab.{name}" for name in ("attribution", "backbones", "block", "cascade", "data", "measure", "methods",
-                                             "plots", "tokens")}
+ROOMS = {name: f"vitlab.{name}" for name in ("attribution", "backbones", "block", "cascade", "data", "edge", "measure",
+                                             "methods", "plots", "tokens")}
 ROOMS |= {"budget": "vitlab.cascade.budget", "lengths": "vitlab.methods.revit.lengths"}
 __all__ = sorted([*HOME, *ROOMS])
 

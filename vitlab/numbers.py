@@ -48,6 +48,14 @@ def real(value: Any, name: str, low: float = 0.0, high: float | None = None) -> 
     return found if isinstance(found, int) else float(found)
 
 
+def flag(value: Any, name: str) -> bool:
+    """A yes or no from a person, as Python's bool; ValueError for anything else (1, None and "no" too)."""
+    found = plain(value)
+    if not isinstance(found, bool):
+        raise ValueError(f"{name} must be True or False, not {value!r}")
+    return found
+
+
 def several(values: Any, what: str) -> tuple:
     """Numbers from a person, in any kind of row, as a tuple; ValueError, saying `what` is wanted, for no row or another one."""
     found = plain(values)

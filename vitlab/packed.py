@@ -75,9 +75,12 @@ class Packed:
         weight = weight.reshape(*weight.shape, *[1] * (x.dim() - 2))
         return self.sum(x * weight) / self.sum(weight)
 
-    def largest(self, x: Tensor) -> Tensor:
-        """The largest value among each image's tokens: [1, T] -> [B], -inf for an image without any."""
-        return x.new_full((len(self.lengths),), float("-inf")).scatter_reduce(0, self.image, x[0], "amax")
+    def rank(self, x: Tensor) -> Tensor:
+        """The place of each token's value within its image, 0 for the largest: [1, T] -> [1, T]."""
+        falling = x[0].argsort(descending=True, stable=True)
+        order = falling[self.image[falling].argsort(stable=True)]          # image after image, each falling
+        place = torch.arange(len(order), device=x.device) - self.first[self.image]
+        return torch.empty_like(order).index_copy(0, order, place)[None]
 
     def padded(self, x: Tensor, value: float = 0) -> tuple[Tensor, Tensor]:
         """For looking at, not for computing: [1, T, ...] -> [B, n, ...] of the longest image, and valid [B, n] bool."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from math import inf
 from numbers import Integral, Real
 
-from vitlab.numbers import plain
+from vitlab.numbers import flag, plain
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,9 @@ def checked(name: str, value, default):
         raise ValueError(f"betas must be two numbers in [0, 1), not {value!r}")
     if name == "precision" and value not in ("fp32", "bf16"):
         raise ValueError(f"precision must be fp32 or bf16, not {value!r}")
-    if name == "same_draw" and not isinstance(value, bool):
-        raise ValueError(f"same_draw must be True or False, not {value!r}")
     if name in LEAST:
         return int(value)
-    return float(value) if name in RANGES else value
+    return float(value) if name in RANGES else flag(value, name) if name == "same_draw" else value
 
 
 def decays(value) -> bool:

@@ -58,7 +58,7 @@ class Trace:
         mask [B, H, T, T]: what it adds to its logits or, bool, the keys that count as tokens; folded: see LayerTrace.
         """
         self.follow((0,), layer)
-        weight = cls_attention(q, k, None if mask is None else mask[:, :, :1]).mean(1)[:, extra:].float().detach()
+        weight = cls_attention(q, k, None if mask is None else mask[:, :, :1]).mean(1)[:, extra:].detach()
         empty = torch.zeros(len(ids), grid[0] * grid[1], device=ids.device)
         attended = patches(empty, ids, torch.ones_like(weight)).bool()
         reached = attended if fed is None else patches(empty, fed, torch.ones_like(fed, dtype=empty.dtype)).bool()

@@ -13,7 +13,7 @@ from vitlab.backbones.check import obstacle
 from vitlab.backbones.ends import grid as grid_of
 from vitlab.backbones.ends import image_size as size_of
 from vitlab.backbones.ends import resample_positions
-from vitlab.numbers import real, whole
+from vitlab.numbers import flag, real, whole
 
 TIMM_NAMES = {
     "deit_tiny": "deit_tiny_patch16_224",
@@ -41,6 +41,7 @@ def create(name: str, num_classes: int = 1000, image_size: int | None = None, pr
     of; ConnectionError when they are neither cached nor reachable.
     """
     num_classes, drop_path = whole(num_classes, "num_classes"), real(drop_path, "drop_path", 0, 1)
+    pretrained = flag(pretrained, "pretrained")
     image_size = None if image_size is None else whole(image_size, "image_size, the pixels of one side,")
     grid = None if grid is None else whole(grid, "grid, the patches of one side,")
     if name in OWN:

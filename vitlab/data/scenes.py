@@ -21,6 +21,7 @@ from vitlab.data import cache, outlines
 from vitlab.data.imageset import ImageSet
 from vitlab.data.outlines import DISTRACTOR, OUTLINES, REACH, TILE, atlas
 from vitlab.data.picture import Preprocessing, normalised
+from vitlab.numbers import flag
 
 CLASSES = list(OUTLINES)
 SPLITS = {"train": 12_000, "val": 2_000, "test": 2_000}    # pictures of a set unless n says otherwise
@@ -58,7 +59,7 @@ def shapes(split: str = "train", *, size: int = 56, difficulty: float = 0., n: i
     made = cache.kept(name, partial(make, split, size, difficulty, n, seed))
     return ImageSet("shapes", CLASSES, made["labels"], made["pictures"], size, masks=made["masks"],
                     columns={column: made[column].numpy() for column in ("size", "difficulty", "objects")},
-                    augment=turned if augment else None)
+                    augment=turned if flag(augment, "augment") else None)
 
 
 def turned(pictures: Tensor, size: int, wanted: Preprocessing) -> Tensor:

@@ -3,8 +3,9 @@ from vitlab.measure.answers import answers, layers, sweep
 from vitlab.measure.cost import audit, gmacs, parameters
 from vitlab.measure.exits import exits, leaving
 from vitlab.measure.focus import focus
+from vitlab.measure.latency import Latency, latency, latency_race
 from vitlab.measure.records import facts, paper, write
 from vitlab.measure.speed import Speed, race, throughput
 
-__all__ = ["Speed", "answers", "audit", "exits", "facts", "focus", "gmacs", "layers", "leaving", "paper", "parameters", "race",
-           "sweep", "throughput", "write"]
+__all__ = ["Latency", "Speed", "answers", "audit", "exits", "facts", "focus", "gmacs", "latency", "latency_race", "layers",
+           "leaving", "paper", "parameters", "race", "sweep", "throughput", "write"]

@@ -42,12 +42,16 @@ def processor() -> str:
 
 
 def write(frame: pd.DataFrame, path: str | Path, device: str = "cpu") -> Path:
-    """Write a result as CSV with the machine's facts as columns; the old file stays until the new one is whole."""
+    """Write a result as CSV with the machine's facts as columns; the old file stays until the new one is whole.
+
+    A frame that has a column `threads` says itself how many each row ran on.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        frame.assign(**facts(device)).to_csv(part, index=False, float_format="%.6g")
+        own = {"threads": frame.threads} if "threads" in frame else {}
+        frame.assign(**facts(device) | own).to_csv(part, index=False, float_format="%.6g")
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -42,7 +42,7 @@ from vitlab.backbones import (
 from vitlab.block import attention, cls_attention, mlp, qkv
 from vitlab.losses import cross_entropy, kl
 from vitlab.method import own_point
-from vitlab.numbers import plain, several, whole, wholes
+from vitlab.numbers import flag, plain, several, whole, wholes
 from vitlab.recipe import Recipe
 from vitlab.tokens import take
 from vitlab.trace import Trace
@@ -148,13 +148,13 @@ class SuperViT(nn.Module):
         scaled = DROP_BLOCKS.get(depth) or tuple(sorted({n * depth // 4 + 1 for n in (1, 2, 3)}))
         self.drop_blocks = scaled if drop_blocks is None else (
             wholes(drop_blocks, f"drop_blocks must be ascending block numbers from 1 to {depth}"))
-        self.subnets, self.objective, self.token_type, self.count_cls = subnets, objective, token_type, count_cls
-        self.align, self.mode, self.embedding = align, mode, embedding
+        self.subnets, self.objective, self.token_type, self.embedding = subnets, objective, token_type, embedding
+        self.align, self.mode, self.count_cls = align, mode, flag(count_cls, "count_cls")
         self.check_knobs()
         if isinstance(vit, LVViT):
             vit.aux_weight = AUX_WEIGHT
         self.points = tuple(Point(n, r) for n in self.lengths for r in self.rates)
-        self.make_positions(resample)
+        self.make_positions(flag(resample, "resample"))
         self.patch_embeds = nn.ModuleDict(
             {str(n): self.own_embedding(n) for n in self.lengths if embedding == "individual" and n != side})
         if self.patch_embeds and getattr(vit, "made", {}).get("pretrained"):

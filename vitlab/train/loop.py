@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from vitlab.evaluation import evaluating
+from vitlab.numbers import flag
 from vitlab.recipe import Recipe
 from vitlab.train import folder
 from vitlab.train.batches import DRAWS, Shares, own_randomness, seed_all
@@ -53,6 +54,7 @@ def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Modul
     be written.
     """
     method = getattr(method, "_orig_mod", method)       # what torch.compile wraps is trained: `losses` is not compiled
+    resume = flag(resume, "resume")
     accelerator = processes()                           # bf16 is set in `passes`
     check_net(method, recipe, teacher, accelerator.num_processes if replicas is None else 1)
     spread = None if replicas is None else Replicas(replicas, method, accelerator)

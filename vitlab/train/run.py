@@ -63,7 +63,7 @@ def prepare(accelerator: PartialState, method: nn.Module, data, recipe: Recipe, 
     total = recipe.steps or recipe.epochs * batches.per_epoch
     optimizer = create_optimizer_v2(parameter_groups(method, recipe), "adamw", lr=recipe.lr,
                                     betas=recipe.betas, weight_decay=recipe.weight_decay)
-    warmup = min(int(recipe.warmup * total), total - 1)
+    warmup = int(recipe.warmup * total)                 # less than total
     scheduler = CosineLRScheduler(optimizer, total - warmup, lr_min=recipe.min_lr, warmup_t=warmup,
                                   warmup_lr_init=min(FIRST_LR, recipe.lr), warmup_prefix=True, t_in_epochs=False)
     ema = None if recipe.ema is None else ModelEmaV3(method, recipe.ema, use_warmup=True)

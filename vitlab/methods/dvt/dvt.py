@@ -30,7 +30,7 @@ from vitlab.cascade import CRITERIA, Point
 from vitlab.losses import cross_entropy
 from vitlab.method import own_point
 from vitlab.methods.dvt.reuse import Context, Enlarge, Naive, Relations, Reuse, check_widen, layers_of, widen
-from vitlab.numbers import plain, whole, wholes
+from vitlab.numbers import flag, plain, whole, wholes
 from vitlab.recipe import Recipe
 from vitlab.trace import Trace
 
@@ -105,11 +105,13 @@ class DVT(nn.Module):
                  thresholds: Sequence[Sequence[float]] | None = None):
         super().__init__()
         check_backbone(vit)
+        features, relations, reuse_cls = flag(features, "features"), flag(relations, "relations"), flag(reuse_cls, "reuse_cls")
+        feature_norm, zero_relations = flag(feature_norm, "feature_norm"), flag(zero_relations, "zero_relations")
         if features:
             check_widen(vit)
         self.grids = tuple(sorted({max(round(n * grid(vit) / 14), 1) for n in (7, 10, 14)})) if grids is None else (
             wholes(grids, GRIDS_RULE))
-        self.criterion, self.detach = criterion, detach
+        self.criterion, self.detach = criterion, flag(detach, "detach")
         self.check_knobs(feature_layers, feature_source, relation_source, relation_layers, relation_net, upsample)
         depth, heads, width = len(vit.blocks), vit.blocks[0].attn.num_heads, vit.embed_dim
         hidden = min(128, width // 2) if reuse_hidden is None else whole(reuse_hidden, "reuse_hidden")

@@ -35,7 +35,7 @@ from vitlab.method import own_point
 from vitlab.methods.revit.assigner import TLA, choose, relative_cost
 from vitlab.methods.revit.distillation import SelfDistillation
 from vitlab.methods.revit.embed import LengthEmbed, copy_backbone, length_norms
-from vitlab.numbers import plain, real, whole, wholes
+from vitlab.numbers import flag, plain, real, whole, wholes
 from vitlab.recipe import Recipe
 from vitlab.trace import Trace
 
@@ -94,7 +94,8 @@ class ReViT(nn.Module):
         self.embed = LengthEmbed(vit, self.lengths, patch, positions, stem, dist_token == "deit")
         if norm == "tal":
             length_norms(vit, [n ** 2 + self.embed.prefix(n) for n in self.lengths])
-        self.heads = nn.ModuleDict({str(n): deepcopy(vit.head) for n in shorter if head_per_length})
+        own_heads = shorter if flag(head_per_length, "head_per_length") else ()
+        self.heads = nn.ModuleDict({str(n): deepcopy(vit.head) for n in own_heads})
         if self.embed.dist_token is not None:
             self.head_dist = nn.Linear(vit.embed_dim, vit.num_classes)
             trunc_normal_(self.head_dist.weight, std=0.02)
@@ -207,7 +208,7 @@ class ReViT(nn.Module):
             raise ValueError(f"in training mode state a length, such as Point({self.lengths[0]}), or call eval() first")
         point = self.check(point)
         check_images(images, image_size(self.vit), self.vit.cls_token)
-        if not self.adaptive:
+        if point.length is not None and (trace is None or not self.adaptive):   # with an assigner a trace notes the length
             return self.at(images, point.length, trace)
         if trace is not None:
             trace.begin()

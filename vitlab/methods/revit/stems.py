@@ -35,7 +35,7 @@ def factors(stride: int) -> tuple[int, ...]:
     """Twos, then threes, whose product is `stride`; () if there are none."""
     found = []
     for factor in (2, 3):
-        while stride > 1 and stride % factor == 0:
+        while stride % factor == 0:
             found.append(factor)
             stride //= factor
     return tuple(found) if stride == 1 else ()
@@ -56,7 +56,6 @@ class CenterPatch(nn.Module):
         self.cuts = {grid: (stem.proj.kernel_size[0], stem.proj.padding[0]) for grid, stem in stems.items()}
         self.proj = max(stems.values(), key=lambda stem: stem.proj.kernel_size[0]).proj
         self.img_size, self.grid_size, self.num_patches = first.img_size, first.grid_size, first.num_patches
-        self.patch_size = first.patch_size
 
     def kernel(self, patch: int) -> Tensor:
         """The centre of the kernel: [D, 3, patch, patch]."""

@@ -1,6 +1,9 @@
-"""From training's draws to a decision at test time: one threshold a selector, found on held-out pictures without labels.
+"""From training's draws to decisions at test time: a factor for each selector, found on held-out, unlabelled pictures.
 
-A fixed 0.5 would not do: a selector whose probabilities all lie below it would drop everything, though drawing keeps a third.
+Drawing keeps, on average, as many patches of an image as their keep scores add up to. At test time it keeps that many for
+certain, the best ones, times a factor with which the mean picture costs what was asked. A threshold on scores would do as well if
+they were all near 0 or 1; they are not (a fixed 0.5 keeps everything where they lie around 0.6), and small differences between
+images would decide between keeping all and nothing.
 """
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,6 +13,7 @@ from torch import Tensor
 
 from vitlab.data.imageset import image_set
 from vitlab.evaluation import beside, evaluating
+from vitlab.methods.spvit.prune import deserved
 from vitlab.trace import Trace
 
 if TYPE_CHECKING:
@@ -18,8 +22,8 @@ if TYPE_CHECKING:
 TURNS, NEAR, FAR = 8, 0.005, 0.03                       # at most; relative distances from the budget: near enough, and too far
 
 
-class Cuts:
-    """Thresholds for several budgets: rows of GFLOPs and a threshold for each selector, ascending."""
+class Factors:
+    """Factors for several budgets: rows of GFLOPs and a factor for each selector, ascending."""
 
     def __init__(self, rows: Sequence[Sequence[float]]):
         self.rows = tuple(sorted(tuple(map(float, row)) for row in rows))
@@ -33,13 +37,13 @@ class Cuts:
         return tuple(row[0] for row in self.rows)
 
     def at(self, budget: float, same: float) -> tuple[float, ...]:
-        """The thresholds for a budget, on a straight line between its neighbours; ValueError for one beyond the ends.
+        """The factors for a budget, on a straight line between its neighbours; ValueError for one beyond the ends.
 
         same: relative distance at which two budgets are one.
         """
         low, high = self.budgets[0], self.budgets[-1]
         if not low * (1 - same) <= budget <= high * (1 + same):
-            raise ValueError(f"thresholds are known from {low:.4g} to {high:.4g} GFLOPs, not for {budget:.4g}; choose another "
+            raise ValueError(f"this net is calibrated from {low:.4g} to {high:.4g} GFLOPs, not for {budget:.4g}; choose another "
                              "budget, calibrate this one too, or use Point(..., fixed=True)")
         nearest = min(self.rows, key=lambda row: abs(row[0] - budget))
         if abs(nearest[0] / budget - 1) <= same:
@@ -51,12 +55,12 @@ class Cuts:
 
 
 def calibrate(net: "SPViT", data, budgets: Sequence[float] | None = None, *, batch: int = 64) -> None:
-    """Set a net's thresholds so that the mean image of `data` costs each budget in GFLOPs (None: those of its points).
+    """Set a net's factors so that the mean image of `data` costs each budget in GFLOPs (None: those of its points).
 
     data: held-out pictures, an ImageSet; some hundreds will do. From then on an image keeps what deserves it. ValueError for a
     budget that is out of reach.
     """
-    data, before = image_set(data).for_net(net), net.cuts.rows
+    data, before = image_set(data).for_net(net), net.factors.rows
     dense = net.work.dense
     wanted = [p.budget for p in net.points if p.budget < dense] + [net.budget] if budgets is None else budgets
     rows = []
@@ -66,64 +70,55 @@ def calibrate(net: "SPViT", data, budgets: Sequence[float] | None = None, *, bat
                 if min(net.keep_at(budget)) < 1:                           # the dense net needs none
                     rows.append((budget, *found(net, data, budget, batch)))
     except BaseException:
-        net.set_thresholds(before)
+        net.set_factors(before)
         raise
-    net.set_thresholds(rows)
+    net.set_factors(rows)
 
 
 def found(net: "SPViT", data, budget: float, batch: int) -> list[float]:
-    """The thresholds for one budget; ValueError where they come nowhere near it.
+    """The factors for one budget; ValueError where they come nowhere near it.
 
     The closed form takes all images for alike, and what persists in a PiT for as much as before; the mean over unlike ones costs
     a little more or less, so the aim is moved by as much until the measured mean is near enough.
     """
     aim, low, high = budget, net.work.floor, net.work.dense * 0.998
-    nearest, best = float("inf"), []
+    nearest, chosen = float("inf"), []
     for _ in range(TURNS):
-        cuts: list[float] = []
+        factors: list[float] = []
         for share in net.keep_at(aim):
-            living, count = scores(net, data, cuts, batch)
-            cuts.append(threshold(living, round(share * count)))
-        net.set_thresholds([(budget, *cuts)])
+            living, count = scores(net, data, factors, batch)
+            factors.append(share * count / living.sum().item())
+        net.set_factors([(budget, *factors)])
         cost = mean_cost(net, data, budget, batch)
         if abs(cost / budget - 1) < abs(nearest / budget - 1):
-            nearest, best = cost, cuts
+            nearest, chosen = cost, factors
         if abs(cost / budget - 1) <= NEAR:
             break
         low, high = (aim, high) if cost < budget else (low, aim)
         aim += budget - cost
         aim = aim if low < aim < high else (low + high) / 2
     if abs(nearest / budget - 1) > FAR:
-        raise ValueError(f"no thresholds let the mean picture cost {budget:.4g} GFLOPs, the nearest let it cost {nearest:.4g}; "
+        raise ValueError(f"no factors let the mean picture cost {budget:.4g} GFLOPs, the nearest let it cost {nearest:.4g}; "
                          "give more pictures, or another budget")
-    return best
+    return chosen
 
 
 @torch.inference_mode()
-def scores(net: "SPViT", data, cuts: Sequence[float], batch: int) -> tuple[Tensor, int]:
-    """What the selector after those of `cuts` says of the patches still there, over all pictures; and how many there were."""
+def scores(net: "SPViT", data, factors: Sequence[float], batch: int) -> tuple[Tensor, int]:
+    """What the selector after those of `factors` says of the patches still there, over all pictures; and how many there were."""
     seen, count = [], 0
     for start in range(0, len(data), batch):
         images = beside(net, data.images(slice(start, start + batch)))
-        t, score = net.asked(images, cuts)
+        t, score = net.asked(images, factors)
         seen.append(score[t.ids >= 0].double())
-        count += len(images) * net.work.stage(len(cuts))[1]
+        count += len(images) * net.work.stage(len(factors))[1]
     return torch.cat(seen), count
 
 
-def at_least(score: Tensor, alive: Tensor, cut: float) -> Tensor:
-    """Who reaches the cut, the best of an image in any case: scores [B, N] and who is alive -> 0 or 1."""
-    best = score.where(alive > 0, float("-inf")).amax(1, keepdim=True)
-    return (score >= best.clamp(max=cut)).to(alive.dtype)
-
-
-def threshold(living: Tensor, stay: int) -> float:
-    """A number that `stay` of these scores reach, in the middle of the gap below the last of them."""
-    ordered = living.sort(descending=True).values
-    if stay >= len(ordered):
-        return 0.0
-    last, next_ = ordered[max(stay, 1) - 1].item(), ordered[max(stay, 1)].item()
-    return (last + next_) / 2
+def best(score: Tensor, alive: Tensor, factor: float) -> Tensor:
+    """Who stays, as `prune.by_score` decides for packed tokens: scores [B, N] and who is alive -> 0 or 1."""
+    ranks = score.where(alive > 0, float("-inf")).argsort(dim=1, descending=True, stable=True).argsort(1)
+    return (ranks < deserved((score * alive).sum(1), factor)[:, None]).to(alive.dtype) * alive
 
 
 @torch.inference_mode()

@@ -1,6 +1,6 @@
 """One selector at work: which patches stay, and what of the others. Three ways, one for each use.
 
-`by_threshold` lets every image keep what deserves it (tokens packed), `by_count` lets all keep the same number (a row each), and
+`by_score` lets every image keep what deserves it (tokens packed), `by_count` lets all keep the same number (a row each), and
 `by_mask` removes nothing, so that gradients reach the decision (training). Letters: B images · T tokens · N patches · D width.
 """
 from collections.abc import Callable
@@ -86,8 +86,8 @@ def by_count(t: Tokens, score: Score, count: int, prefix: int, package: Package)
                   t.seen(), value.gather(1, top))
 
 
-def by_threshold(t: Tokens, score: Score, cut: float, prefix: int, package: Package) -> Tokens:
-    """The patches whose score reaches the cut stay, at least the best of each image."""
+def by_score(t: Tokens, score: Score, factor: float, prefix: int, package: Package) -> Tokens:
+    """As many patches of each image stay as its scores add up to, times a factor: the best ones, and at least one."""
     if isinstance(t.rows, Even):                                           # the first selector: images begin to differ
         rows = Packed([t.x.shape[1]] * len(t.x), t.x.device)
         t = Tokens(t.x.flatten(0, 1)[None], t.ids.flatten()[None], rows, left=t.left)
@@ -95,8 +95,9 @@ def by_threshold(t: Tokens, score: Score, cut: float, prefix: int, package: Pack
     body = (ids != PREFIX).nonzero()[:, 0]
     inner = Packed([n - prefix for n in t.rows.lengths], x.device)         # without the prefix tokens
     value, patch = score(x[None, body], inner.mean)[0], ids[body] >= 0
-    best = inner.largest(value.where(patch, float("-inf"))[None])
-    stays = ~patch | (value >= best.clamp(max=cut)[inner.image])
+    count = deserved(inner.sum((value * patch)[None]), factor)
+    ranks = inner.rank(value.where(patch, float("-inf"))[None])[0]
+    stays = ~patch | (ranks < count[inner.image])
     weight = package.weights(value, (~stays).to(value.dtype))
     kept = torch.ones_like(ids, dtype=torch.bool).index_put((body,), stays).nonzero()[:, 0]
     image, told = owner[kept], [ids[kept]]
@@ -114,6 +115,11 @@ def by_threshold(t: Tokens, score: Score, cut: float, prefix: int, package: Pack
     lengths = image.bincount(minlength=len(t.rows.lengths)).tolist()       # waits for the device, once a selector
     return Tokens(x[None], torch.cat(told)[order][None], Packed(lengths, x.device),
                   folded=partial(unpacked, inner, ids[body][None], weight[None]), left=t.seen())
+
+
+def deserved(total: Tensor, factor: float) -> Tensor:
+    """How many patches an image keeps whose scores add up to `total` [B]: what drawing keeps on average, times the factor."""
+    return (factor * total).round().clamp(min=1)
 
 
 def by_mask(t: Veiled, score: Score, decide: Callable[[Tensor, Tensor], Tensor], prefix: int, package: Package) -> Veiled:

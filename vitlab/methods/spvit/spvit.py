@@ -11,8 +11,9 @@ Where paper and official code differ:
   * the decision is drawn from the merged probability (Eqs. 6-7; the code merges logarithms);
   * the package is a weighted mean (Eq. 8; `package="sum"`: the code, "mean": A.6), one for each selector (`merge=True`: one);
   * nothing dropped, nothing packed: an empty package takes part in nothing (in the code it is a token of 1e-6).
-Departures from both: at test time tokens are really gone, by a threshold per selector that `calibrate` finds on held-out
-pictures, without noise (the code keeps drawing, and masks); until then, and with `fixed=True`, each image keeps the same number.
+Departures from both: at test time tokens are really gone, without noise (the code keeps drawing, and masks): an image keeps
+as many patches as its scores add up to, times a factor that `calibrate` finds on held-out pictures; until then, and with
+`fixed=True`, each image keeps the same number.
 An image that would lose all its patches keeps the best. Selectors begin with torch's initial weights and keep, by their bias,
 about what is asked of them (the code's begin at one half).
 In a PiT what is dropped goes through the pooling as it was when it was dropped, and all patches are back in the next stage
@@ -36,12 +37,12 @@ from vitlab.backbones import blocks, check_backbone, check_images, embed, head, 
 from vitlab.block import attention, macs, mlp, qkv
 from vitlab.losses import cross_entropy, kl
 from vitlab.method import Dense, own_point
-from vitlab.methods.spvit.calibrate import Cuts
+from vitlab.methods.spvit.calibrate import Factors
 from vitlab.methods.spvit.clock import clock
 from vitlab.methods.spvit.limit import SAME, multiply_adds, solve
 from vitlab.methods.spvit.objective import apart, gumbel, off_target, policy_bias
 from vitlab.methods.spvit.package import Package
-from vitlab.methods.spvit.prune import PACKAGE, PREFIX, Score, Tokens, Veiled, asked, by_count, by_mask, by_threshold
+from vitlab.methods.spvit.prune import PACKAGE, PREFIX, Score, Tokens, Veiled, asked, by_count, by_mask, by_score
 from vitlab.methods.spvit.selector import Design, Selector
 from vitlab.methods.spvit.shares import asked_for, geometric, places
 from vitlab.methods.spvit.stages import enter, enter_veiled
@@ -52,7 +53,7 @@ from vitlab.trace import Trace
 
 STEPS = (0.2, 0.4, 0.6, 0.8)                            # of the way from the least cost to the dense one: further points
 
-Select = Callable[[Tokens, Score, float, int, Package], Tokens]     # `by_count` or `by_threshold`
+Select = Callable[[Tokens, Score, float, int, Package], Tokens]     # `by_count` or `by_score`
 Decide = Callable[[int, Tensor, Tensor], Tensor]        # selector, scores [B, N], who is there [B, N] -> who stays, 0 or 1
 
 
@@ -61,7 +62,7 @@ class Point:
     """How much an image may cost, on average."""
 
     budget: float | None = None     # GFLOPs (1e9 multiply-adds); None: what the net was made for
-    fixed: bool = False             # every image keeps the same number of tokens, whatever the thresholds; for exporters
+    fixed: bool = False             # every image keeps the same number of tokens, whatever their scores; for exporters
 
     def __post_init__(self):
         object.__setattr__(self, "budget", plain(self.budget))
@@ -87,12 +88,12 @@ class SPViT(nn.Module):
     persist: what a PiT's selectors drop stays dropped in later stages; shares are then of all patches, else of the stage's own.
     heads, branch, shared, width, layer, activation: see `selector.Design`.  score: "selector", or "random" (Table 11).
     ratio: the shares are met by the mean over a "batch" or by every "image".  lambda_kl, lambda_distill, lambda_ratio: Eq. 12.
-    thresholds: what `calibrate` found, for checkpoints: rows of a budget and a threshold for each selector.
+    factors: what `calibrate` found, for checkpoints: rows of a budget and a factor for each selector.
     Raises ValueError for a knob that makes no sense, and for a limit that is out of reach.
     """
 
     Point = Point
-    FREE_KNOBS = ("thresholds",)                          # no weight depends on them
+    FREE_KNOBS = ("factors",)                             # no weight depends on them
     uses_teacher = True
 
     def __init__(self, vit: VisionTransformer, budget: float | None = None, keep: Sequence[float] | None = None,
@@ -100,7 +101,7 @@ class SPViT(nn.Module):
                  merge: bool | None = None, persist: bool = False, heads: int | None = None, branch: bool = True,
                  shared: bool = True, width: str = "code", layer: str = "mlp", activation: str = "gelu", score: str = "selector",
                  ratio: str = "batch", lambda_kl: float = 0.5, lambda_distill: float = 0.5, lambda_ratio: float = 2.0,
-                 thresholds: Sequence[Sequence[float]] | None = None):
+                 factors: Sequence[Sequence[float]] | None = None):
         super().__init__()
         check_backbone(vit, staged=True)
         self.vit, self.prefix, self.persist = vit, prefix_tokens(vit), persist
@@ -120,12 +121,12 @@ class SPViT(nn.Module):
         for selector, share, before in zip(self.selectors, self.keep, self.work.coming(self.keep)):
             selector.start_at(share / before)
         self.settled = {} if latency is None else {"latency": None, "keep": self.keep}     # another device is another latency
-        self.set_thresholds(thresholds)
+        self.set_factors(factors)
 
     @property
     def adaptive(self) -> bool:
-        """With thresholds an image keeps as many tokens as deserve it."""
-        return bool(self.cuts)
+        """Once it is calibrated an image keeps as many tokens as deserve it."""
+        return bool(self.factors)
 
     def check_knobs(self, staged: bool) -> None:
         """Fail at the door: one sentence for each knob that makes no sense. staged: are there several stages, as in a PiT?"""
@@ -142,20 +143,20 @@ class SPViT(nn.Module):
             return self.keep
         return solve(self.work, budget, self.keep if max(self.keep) < 1 else geometric(self.work))
 
-    def set_thresholds(self, table: Sequence[Sequence[float]] | None) -> None:
-        """How tokens are chosen: rows of a budget in GFLOPs and a threshold for each selector, as `calibrate` finds them.
+    def set_factors(self, table: Sequence[Sequence[float]] | None) -> None:
+        """How tokens are chosen: rows of a budget in GFLOPs and a factor for each selector, as `calibrate` finds them.
 
         None: every image keeps the same number of tokens. The points are the budgets of the rows, or some, and the dense net.
         """
-        rows = [several(row, "thresholds must be rows of numbers") for row in table or ()]
+        rows = [several(row, "factors must be rows of numbers") for row in table or ()]
         if any(len(row) != len(self.after) + 1 for row in rows):
-            raise ValueError(f"thresholds must be rows of a budget and {len(self.after)} thresholds, not {rows}")
-        self.cuts = Cuts(rows)
+            raise ValueError(f"factors must be rows of a budget and {len(self.after)} factors, not {rows}")
+        self.factors = Factors(rows)
         dense, floor = self.work.dense, self.work.floor
-        offered = set(self.cuts.budgets) or {floor + step * (dense - floor) for step in STEPS} | {self.budget}
+        offered = set(self.factors.budgets) or {floor + step * (dense - floor) for step in STEPS} | {self.budget}
         self.points = tuple(Point(b) for b in sorted(offered) if b < (1 - SAME) * dense) + (Point(dense),)
         if hasattr(self, "made"):
-            self.made["knobs"] = {**self.made["knobs"], "thresholds": self.cuts.rows or None}
+            self.made["knobs"] = {**self.made["knobs"], "factors": self.factors.rows or None}
 
     def init_from(self, vit: VisionTransformer) -> None:
         """Start from the weights of a plain backbone, such as the dense teacher's; ValueError where they do not fit."""
@@ -176,20 +177,20 @@ class SPViT(nn.Module):
             raise ValueError(f"fixed must be True or False, not {point.fixed!r}")
         budget = self.budget if point.budget is None else real(point.budget, "budget")
         if self.adaptive and not point.fixed and min(self.keep_at(budget)) < 1:
-            self.cuts.at(budget, SAME)
+            self.factors.at(budget, SAME)
         return Point(budget, point.fixed)
 
     def rule(self, point: Point) -> dict[int, int] | dict[int, float]:
-        """What decides before which block, 0-based: how many patches stay, or the threshold that they must reach."""
+        """What decides before which block, 0-based: how many patches stay, or the factor of their scores."""
         keep = self.keep_at(point.budget)
         if self.adaptive and not point.fixed:
-            return {} if min(keep) == 1 else dict(zip(self.after, self.cuts.at(point.budget, SAME), strict=True))
+            return {} if min(keep) == 1 else dict(zip(self.after, self.factors.at(point.budget, SAME), strict=True))
         return self.work.counts(keep)
 
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K] of normalised images [B, 3, S, S]; dropped tokens are really gone, and no image is padded."""
         point = self.check(point)
-        select = by_threshold if self.adaptive and not point.fixed else by_count
+        select = by_score if self.adaptive and not point.fixed else by_count
         return self.answer(self.tokens(images, select, self.rule(point), trace=trace))
 
     def tokens(self, images: Tensor, select: Select, rule: Mapping[int, float], stop: int | None = None,
@@ -221,16 +222,16 @@ class SPViT(nn.Module):
         left = x[:, self.prefix:] if self.work.pools else None
         return Tokens(x, ids.where(ids >= 0, PREFIX).expand(x.shape[0], -1), Even(), left=left)
 
-    def asked(self, images: Tensor, cuts: Sequence[float] = (), by_head: bool = False) -> tuple[Tokens, Tensor]:
-        """The tokens that come to the selector after those of `cuts`, thresholds, and its keep scores, shaped as their ids.
+    def asked(self, images: Tensor, factors: Sequence[float] = (), by_head: bool = False) -> tuple[Tokens, Tensor]:
+        """The tokens that come to the selector after those of `factors` and its keep scores, shaped as their ids.
 
         by_head: those of each head, [..., H]. Prefix tokens, which nobody asks about, have 1.
         """
-        if len(cuts) >= len(self.after):
-            raise ValueError(f"there are {len(self.after)} selectors, so {len(cuts)} thresholds leave none to ask")
-        block = self.after[len(cuts)]
+        if len(factors) >= len(self.after):
+            raise ValueError(f"there are {len(self.after)} selectors, so {len(factors)} factors leave none to ask")
+        block = self.after[len(factors)]
         score = self.scorer(block)
-        t = self.tokens(images, by_threshold, dict(zip(self.after, cuts)), block)
+        t = self.tokens(images, by_score, dict(zip(self.after, factors)), block)
         return t, asked(t, (lambda x, mean: score.by_head(x, mean)[0]) if by_head else score, self.prefix)
 
     def scorer(self, block: int) -> Score:
@@ -243,9 +244,9 @@ class SPViT(nn.Module):
         if isinstance(t.rows, Even):
             trace.add(layer, (side, side), t.ids, q, k, extra=0, folded=folded)
             return
-        q, k = (t.rows.padded(part.transpose(1, 2))[0].transpose(1, 2) for part in (q, k))
-        _, ids, there = t.padded()
-        trace.add(layer, (side, side), ids, q, k, extra=0, mask=there[:, None, None], folded=folded)
+        first, keys = q[0, :, t.rows.first].transpose(0, 1)[:, :, None], t.rows.padded(k.transpose(1, 2))[0].transpose(1, 2)
+        ids, there = t.rows.padded(t.ids, PACKAGE)
+        trace.add(layer, (side, side), ids, first, keys, extra=0, mask=there[:, None, None], folded=folded)
 
     def answer(self, t: Tokens) -> Tensor:
         """Logits [B, K] of the tokens after the last block: of the class token and, in an LV-ViT, of the patches that stayed."""

@@ -1,0 +1,48 @@
+"""Is a latency that is asked for met?  python benchmarks/spvit_latency.py [device]
+
+For DeiT-T and DeiT-S, 60, 70 and 80 % of the dense net's milliseconds for one picture are asked for. Blocks are timed, the shares
+to keep solved for (`SPViT(latency=...)`), and the net that comes out is timed against the dense one, in turns, in the same run.
+Writes data/results/spvit_latency_<device>_fp32.csv.
+"""
+import sys
+
+import pandas as pd
+import torch
+
+import vitlab
+from vitlab.measure import write
+from vitlab.measure.records import DATA
+from vitlab.methods.spvit import Point
+from vitlab.methods.spvit.clock import clock, medians
+
+BACKBONES, SHARES, RUNS = ("deit_tiny", "deit_small"), (0.6, 0.7, 0.8), 101
+
+
+def rows(backbone: str, device: str) -> list[dict]:
+    """Every share of one backbone."""
+    torch.manual_seed(0)
+    image = torch.randn(1, 3, 224, 224, device=device)
+    dense = vitlab.create("dense", backbone).to(device).eval()
+    probe = vitlab.create("spvit", backbone).to(device).eval()
+    whole = clock(probe.vit, probe.after, probe.selectors, 3).dense
+    nets = {}
+    for share in SHARES:
+        nets[share] = vitlab.SPViT(vitlab.backbones.create(backbone).to(device), latency=share * whole).to(device).eval()
+    jobs = {"dense": lambda: dense(image)}
+    jobs |= {share: (lambda net=net: net(image, Point(fixed=True))) for share, net in nets.items()}
+    with torch.inference_mode():
+        times = medians(jobs, torch.device(device), RUNS)
+    return [{"backbone": backbone, "asked_share": share, "asked_ms": share * whole, "measured_ms": times[share],
+             "dense_ms": times["dense"], "dense_ms_by_table": whole, "measured_share": times[share] / times["dense"],
+             "off": times[share] / (share * whole) - 1, "gmacs": net.budget, "kept": " ".join(f"{k:.3f}" for k in net.keep)}
+            for share, net in nets.items()]
+
+
+def main(device: str = "cpu") -> None:
+    table = pd.DataFrame([row for backbone in BACKBONES for row in rows(backbone, device)])
+    write(table, DATA / "results" / f"spvit_latency_{device}_fp32.csv", device)
+    print(table.round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,150 @@
+"""A method at one operating point as one fixed graph, written as an ONNX file after its answers were compared."""
+import warnings
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.backbones import image_size
+from vitlab.checkpoint import KEY, origin, replace, text
+from vitlab.data.picture import USUAL, Preprocessing
+from vitlab.edge.session import Session, needed
+from vitlab.measure.cost import gmacs, in_parts
+
+OPSET = 23              # the newest that torch 2.14 and 2.15 write themselves; the first with attention as one operator
+TOLERANCE = 1e-4        # of the largest logit
+PICTURES = 8            # on which answers are compared
+STRAY = 2               # of them may differ: where two tokens tie, rounding decides which is dropped
+LARGEST = 2 ** 31       # bytes of an ONNX file
+
+
+class At(nn.Module):
+    """A method at one of its points: a graph is a function of tensors alone."""
+
+    def __init__(self, method: nn.Module, point: Any):
+        super().__init__()
+        self.method, self.point = method, point
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.method(images, self.point)
+
+
+@torch.no_grad()
+def export(method: nn.Module, path: str | Path, point: Any = None) -> Path:
+    """Write a method at one point as an ONNX file, for any number of pictures at once; the path. The method stays as it is.
+
+    The file says which net it is, its classes and how it wants pictures prepared (`Session.facts`). Before it is put in its place
+    its answers to 8 random pictures are compared with PyTorch's: RuntimeError where more than two differ by more than 1e-4 of the
+    largest logit. Raises ValueError for a point at which a picture decides how many tokens are left, ImportError without the
+    extra `edge`, OSError where nothing can be written.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        needed(package)
+    path = check_path(path)
+    net = check_method(method)
+    point = net.check(point)
+    if why := obstacle(net, point):
+        raise ValueError(f"at {point} a picture decides what is computed for it, which no fixed graph can hold; "
+                         f"{advice(net)}") from why
+    size = image_size(net.vit)
+    images = torch.randn(PICTURES, 3, size, size, generator=torch.Generator().manual_seed(0))
+    model = graph(At(net, point).eval(), images[:2])
+    label(model, facts(net, point, images[:1]))
+    data = model.SerializeToString()
+    compare(net, point, data, images)
+    replace(path, data)
+    return path
+
+
+def graph(net: nn.Module, images: Tensor) -> Any:
+    """The net's ONNX model, traced with these images; the number of images is free.
+
+    Attention is traced as its parts: the strides of the fused kernel with a mask are not those that torch expects of it. Left out
+    are the notes of every node, which name files of this machine, and the shapes in between, some of which onnx finds wrong.
+    """
+    with in_parts(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")                                   # of torch about itself
+        program = torch.onnx.export(net, (images,), dynamo=True, opset_version=OPSET, input_names=["images"],
+                                    output_names=["logits"], dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False)
+    model = program.model_proto
+    model.graph.ClearField("value_info")
+    for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return model
+
+
+def label(model: Any, told: dict) -> None:
+    """Write facts into a model, whatever it said before."""
+    model.ClearField("metadata_props")
+    model.metadata_props.add(key=KEY, value=text(told))
+
+
+def facts(net: nn.Module, point: Any, image: Tensor) -> dict:
+    """What a file says of its net; classes are None where they have no names."""
+    made = getattr(net, "made", {})
+    wanted = Preprocessing(**made["preprocessing"]) if made.get("preprocessing") else USUAL
+    return {"made": made or {"method": type(net).__name__}, "point": {"name": repr(point), **asdict(point)}, "precision": "fp32",
+            "image_size": image.shape[-1], "classes": made.get("classes"), "preprocessing": wanted.facts(),
+            "gmacs": gmacs(net, image, point)[0], **origin()}
+
+
+def compare(net: nn.Module, point: Any, data: bytes, images: Tensor) -> None:
+    """RuntimeError unless the file answers these images as the net does, alone and together."""
+    truth = net(images, point)
+    if not torch.allclose(truth, net(images, point)):
+        raise ValueError(f"at {point} this net draws at random and answers the same pictures differently every time; export one "
+                         "that does not")
+    session = Session.of(data, threads=torch.get_num_threads())
+    answers = torch.cat([session(images[:1]), session(images[1:])])
+    apart = (answers - truth).abs().amax(1) / truth.abs().max()            # [B]
+    if not (apart <= TOLERANCE).sum() >= len(images) - STRAY:
+        raise RuntimeError(f"the exported graph answers otherwise than PyTorch: {(~(apart <= TOLERANCE)).sum()} of {len(images)} "
+                           f"pictures by more than {TOLERANCE:g} of the largest logit, at most {apart.max():.2g}; nothing was "
+                           "written, so use other versions of torch and onnxscript")
+
+
+def check_path(path: str | Path) -> Path:
+    """The path, its folder made; OSError, in one sentence, where no file can be written."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name the file in it, such as {path / 'net.onnx'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            return path
+    except OSError as error:
+        raise OSError(f"{path} cannot be written ({error.strerror}); choose another folder") from error
+
+
+def check_method(method: nn.Module) -> nn.Module:
+    """A copy of the method on the CPU, in evaluation mode; ValueError for what cannot be exported whatever its point."""
+    if not isinstance(method, nn.Module) or not hasattr(method, "check") or not hasattr(method, "points"):
+        raise ValueError(f"export takes a method, not a {type(method).__name__}; make one with vitlab.create")
+    other = {weight.dtype for weight in method.parameters()} - {torch.float32}
+    if other:
+        raise ValueError(f"weights of this net are {other.pop()}, and ONNX Runtime's CPU gains nothing by other floats than "
+                         "float32; export net.float()")
+    if (size := sum(weight.nbytes for weight in method.parameters())) >= LARGEST:
+        raise ValueError(f"this net has {size / 2 ** 30:.1f} GiB of weights but an ONNX file holds 2; take a smaller backbone")
+    return deepcopy(method).cpu().eval()
+
+
+def obstacle(net: nn.Module, point: Any) -> Exception | None:
+    """What keeps a point from being a fixed graph: the net runs without any numbers, and may not ask for one. None: nothing."""
+    shell, size = deepcopy(net).to("meta"), image_size(net.vit)
+    try:
+        shell(torch.empty(2, 3, size, size, device="meta"), point)
+    except (NotImplementedError, RuntimeError) as error:                   # how torch says that it has none
+        return error
+    return None
+
+
+def advice(net: nn.Module) -> str:
+    """What can be exported instead: the costliest of the net's own points that is a fixed graph."""
+    other = next((point for point in reversed(net.points) if obstacle(net, point) is None), None)
+    return f"export another point, such as {other}" if other is not None else "none of its points can be exported"
