@@ -63,9 +63,9 @@ def run_block(block: nn.Module, x: Tensor) -> Tensor:
     return x + mlp(block, x)
 
 
-def medians(jobs: Mapping[tuple, Callable[[], Any]], device: torch.device, runs: int) -> dict[tuple, float]:
+def medians(jobs: Mapping[Any, Callable[[], Any]], device: torch.device, runs: int) -> dict[Any, float]:
     """The median milliseconds of each job; they take turns, after one turn to warm up."""
-    times: dict[tuple, list[float]] = {name: [] for name in jobs}
+    times: dict[Any, list[float]] = {name: [] for name in jobs}
     for turn in range(runs + 1):
         for name, job in jobs.items():
             synchronise(device)
