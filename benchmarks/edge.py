@@ -22,6 +22,7 @@ from vitlab.measure.latency import latency_of, paired, turns
 from vitlab.measure.records import DATA
 
 DENSE = "dense"
+BUDGETS = {"deit_tiny": (0.90, 1.00), "deit_small": (2.64, 3.86)}      # SPViT's in the paper, GFLOPs
 SHOWN = (10, 9, 4, 0)       # of a SuperViT's twelve points: of a grid of 14 keep 0.7 and 0.5 at 14x14, 0.7 at 10x10, 0.5 at 8x8
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -32,6 +33,9 @@ def nets(backbone: str) -> dict[str, tuple[nn.Module, Any]]:
     supervit = vitlab.create("supervit", backbone).eval()
     found = {DENSE: (vitlab.create("dense", backbone).eval(), None)}
     points = [supervit.points[number] for number in SHOWN]
+    for budget in BUDGETS.get(backbone, ()):
+        spvit = vitlab.create("spvit", backbone, budget=budget).eval()
+        found[f"spvit {budget:.2f} GFLOPs"] = (spvit, spvit.Point(fixed=True))
     return found | {f"supervit {p.length}x{p.length}, {p.keep:g}": (supervit, p) for p in points}
 
 

@@ -358,6 +358,8 @@ def test_the_net_it_starts_from_teaches_nothing_new_while_all_is_kept():
 def test_random_scores_keep_the_shares_asked_for_and_have_no_selector():
     net = made("micro_patch4", score="random").train()
     assert not net.selectors
+    with pytest.raises(ValueError, match="random scores deserve nothing"):
+        calibrate(net, vitlab.data.shapes("test", n=100))
     said = net.masked(pictures(16))
     assert [k.mean().item() for k in said.kept] == pytest.approx(net.keep, abs=0.04)
 
@@ -423,6 +425,15 @@ def test_factors_live_in_the_checkpoint(ragged, tmp_path):
     assert torch.equal(again(images), net(images))
 
 
+def test_calibrating_again_offers_as_many_budgets_as_the_first_time():
+    net, pics = made(), vitlab.data.shapes("test", n=100).take(slice(8))
+    before = net.points
+    calibrate(net, pics, [net.budget])
+    assert [p.budget for p in net.points] == pytest.approx([net.budget, net.work.dense])
+    calibrate(net, pics)
+    assert net.points == before
+
+
 def test_a_failed_calibration_changes_nothing(ragged):
     net, _ = ragged
     before = net.factors.rows
@@ -458,10 +469,31 @@ def test_a_latency_asked_for_is_what_the_table_of_times_says():
 
     vit = made().vit
     work = clock(vit, (1, 2, 3), made().selectors, 3, runs=3, points=4)
-    assert work.unit == "ms" and 0 < work.floor and 0 < work.dense
-    if work.floor < 0.95 * work.dense:                                     # times are rough here: the solving is what is tested
-        limit = (work.floor + work.dense) / 2
-        assert work(solve(work, limit, (0.5, 0.25, 0.125))) == pytest.approx(limit, rel=0.02)
+    shape = (0.5, 0.25, 0.125)
+    assert work.unit == "ms" and 0 < work.floor(shape) and 0 < work.dense
+    if work.floor(shape) < 0.95 * work.dense:                              # times are rough here: the solving is what is tested
+        limit = (work.floor(shape) + work.dense) / 2
+        assert work(solve(work, limit, shape)) == pytest.approx(limit, rel=0.02)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("keep", ((1.0, 0.7, 0.4), (1.0, 1.0, 0.5), (0.99, 0.98, 0.97)))
+def test_every_point_of_every_plan_can_be_run_and_costs_what_it_says(keep):
+    """A selector that drops nothing drops nothing at other budgets either; one that drops little must drop much."""
+    net = made("micro_patch4", keep=keep)
+    assert net.points[0].budget < 0.9 * net.points[-1].budget
+    for point in net.points:
+        assert vitlab.gmacs(net, pictures(1), point)[0] == pytest.approx(point.budget, rel=0.01)
+        assert all(share == 1 for share, asked in zip(net.keep_at(point.budget), keep) if asked == 1)
+    with pytest.raises(ValueError, match="out of reach"):
+        net(pictures(1), Point(0.95 * net.work.floor(keep)))
+
+
+def test_a_plan_whose_first_selector_drops_nothing_is_calibrated():
+    net = spread_out(made("micro_patch8", keep=(1.0, 0.7, 0.4)))
+    pics = vitlab.data.shapes("test", n=100).take(slice(24))
+    calibrate(net, pics, [net.budget])
+    assert net.adaptive and vitlab.answers(net, pics).gmacs.mean() == pytest.approx(net.budget, rel=0.01)
 
 
 @pytest.mark.parametrize("knobs, words", (
@@ -493,7 +525,7 @@ def test_a_point_out_of_reach_gets_one_sentence(point, words):
 def test_a_budget_that_is_not_calibrated_says_which_are(ragged):
     net, images = ragged
     with pytest.raises(ValueError, match="calibrated from"):
-        net(images, Point(0.5 * (net.factors.budgets[0] + net.work.floor)))
+        net(images, Point(0.5 * (net.factors.budgets[0] + net.work.floor(net.keep))))
 
 
 @pytest.mark.parametrize("teacher, words", (

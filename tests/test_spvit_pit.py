@@ -1,6 +1,7 @@
 """SPViT on PiT: dropped patches come back in every stage, or stay away (`persist`); its three ways of dropping are still one."""
 from itertools import product
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -13,6 +14,7 @@ from vitlab.measure.cost import count
 from vitlab.methods.spvit import Point, calibrate, objective, stages
 from vitlab.methods.spvit.calibrate import best
 from vitlab.methods.spvit.clock import clock
+from vitlab.methods.spvit.maps import by_head
 from vitlab.methods.spvit.prune import Veiled
 from vitlab.packed import Packed
 
@@ -94,7 +96,7 @@ def test_the_least_is_what_the_specification_counts(backbone, total):
     norms = sum(10 * there[n].attn.qkv.in_features * tokens[n] for n in range(12)) + 5 * width
     norms += sum(5 * width // 2 ** (2 - stage) * n for stage, n in enumerate((729, 197, 50)))       # of the selectors
     assert net.after == (1, 5, 10)
-    assert net.work.floor + (norms - spare) / 1e9 == pytest.approx(total, abs=1e-3)
+    assert net.work.floor(net.keep) + (norms - spare) / 1e9 == pytest.approx(total, abs=1e-3)
 
 
 @pytest.mark.parametrize("backbone, budget, k, knobs", (
@@ -277,7 +279,7 @@ def test_a_calibrated_budget_is_met_by_the_mean_image(make, persist):
 def test_a_budget_that_no_factors_meet_is_said_and_nothing_changes(make):
     """One patch that persists is up to four cells."""
     net = make(persist=True)
-    least = 1.001 * net.work.floor
+    least = 1.001 * net.work.floor(net.keep)
     with pytest.raises(ValueError, match="no factors let the mean picture cost"):
         calibrate(net, vitlab.data.shapes("test", n=100).take(slice(8)), [least])
     assert not net.factors
@@ -370,6 +372,14 @@ def test_every_selector_has_the_width_and_the_heads_of_its_stage(make):
     assert [selector.heads for selector in net.selectors] == [2, 4, 8]
     assert [selector.readers[0].read[0].normalized_shape for selector in net.selectors] == [(8,)] * 3
     assert net.work.packages == 1 and make(merge=False).work.packages == 3
+
+
+def test_what_heads_say_is_mapped_on_the_grid_of_their_stage(make):
+    images = pictures(2)
+    net = settled(make(), images)
+    for step, (heads, side) in enumerate(((2, 6), (4, 3), (8, 2))):
+        said = by_head(net, images, net.factors.rows[0][1:1 + step])
+        assert said.shape == (2, heads, side, side) and not np.isnan(said).any()        # all patches are back in each stage
 
 
 @pytest.mark.parametrize("knobs, words", (

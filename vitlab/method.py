@@ -11,7 +11,7 @@ from timm.models.pit import PoolingVisionTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, pool, stages
+from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, narrow, pool, stages
 from vitlab.block import attention, mlp, qkv
 from vitlab.losses import cross_entropy
 from vitlab.trace import Trace
@@ -56,15 +56,18 @@ class Point:
 
 
 class Dense(nn.Module):
-    """The backbone as it is, all tokens in every block: the baseline of every comparison."""
+    """The backbone as it is, all tokens in every block: the baseline of every comparison.
+
+    width: a narrower one, of its most important channels (None: as it is; see `backbones.narrow`).
+    """
 
     Point = Point
     adaptive = False
 
-    def __init__(self, vit: VisionTransformer | PoolingVisionTransformer):
+    def __init__(self, vit: VisionTransformer | PoolingVisionTransformer, width: int | None = None):
         super().__init__()
         check_backbone(vit, staged=True)
-        self.vit = vit
+        self.vit = vit if width is None else narrow(vit, width)
         self.points = (Point(),)
 
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:

@@ -23,8 +23,9 @@ from vitlab.backbones.ends import (
 )
 from vitlab.backbones.lvvit import LVViT
 from vitlab.backbones.make import NAMES, TIMM_NAMES, create, sibling
+from vitlab.backbones.narrow import importance, narrow
 from vitlab.backbones.pit import Stage, pool, pool_apart, pool_macs
 
 __all__ = ["NAMES", "TIMM_NAMES", "LVViT", "Stage", "blocks", "check_backbone", "check_images", "check_stem", "create", "embed",
-           "grid", "head", "image_size", "pool", "pool_apart", "pool_macs", "prefix_tokens", "preprocessing",
-           "resample_positions", "sibling", "stages", "tokens"]
+           "grid", "head", "image_size", "importance", "narrow", "pool", "pool_apart", "pool_macs", "prefix_tokens",
+           "preprocessing", "resample_positions", "sibling", "stages", "tokens"]

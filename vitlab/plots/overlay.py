@@ -13,6 +13,7 @@ from vitlab.data.picture import in_rgb, opened
 DROPPED = np.array([122.0, 127.0, 136.0])           # the grey that dropped patches fade into
 AGAINST, FOR = np.array([59.0, 130.0, 246.0]), np.array([239.0, 68.0, 45.0])
 FADE = 0.8                                          # share of that grey in a dropped patch
+PACKED, TINT = np.array([217.0, 70.0, 166.0]), (0.12, 0.68)     # SPViT's colour; its share at the least and the largest weight
 HEAT = np.array([unlabel_rgb(c) for c in sample_colorscale(sequential.Inferno, np.linspace(0, 1, 256).tolist())])
 
 
@@ -54,6 +55,20 @@ def heated(picture: ndarray, weight: ndarray, alive: ndarray, grid: tuple[int, i
     level = (255 * weight / max(float(weight.max()), 1e-12)).astype(int)
     hot = 0.72 * spread(HEAT[level], grid, big.shape[:2]) + 0.28 * grey(big)
     return np.where(spread(alive, grid, big.shape[:2])[..., None], hot, FADE * DROPPED + (1 - FADE) * grey(big)).astype(np.uint8)
+
+
+def folded(picture: ndarray, weight: ndarray, alive: ndarray, grid: tuple[int, int]) -> ndarray:
+    """The picture with what was folded into a package tinted by its weight [h*w], the largest one fully, and alive ones clear.
+
+    Patches that are neither went earlier, and are dark.
+    """
+    big = enlarge(picture)
+    share = spread(weight / max(float(weight.max()), 1e-12), grid, big.shape[:2])[..., None]
+    strength = TINT[0] + (TINT[1] - TINT[0]) * share
+    held = (1 - strength) * (0.6 * grey(big) + 30) + strength * PACKED
+    gone = 0.18 * grey(big) + 14
+    rest = np.where(spread(alive, grid, big.shape[:2])[..., None], big, gone)
+    return np.where(share > 0, held, rest).astype(np.uint8)
 
 
 def signed(picture: ndarray, relevance: ndarray) -> ndarray:

@@ -1,12 +1,13 @@
 """Pictures of one image's tokens: which patches live, where the class token looks, what speaks for the class."""
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, isqrt
 
+import numpy as np
 import plotly.graph_objects as go
 from numpy import ndarray, ones_like
 from plotly.subplots import make_subplots
 
-from vitlab.plots.overlay import dimmed, enlarge, heated, signed, source
+from vitlab.plots.overlay import dimmed, enlarge, folded, heated, signed, source
 from vitlab.plots.theme import INK, dress
 from vitlab.trace import LayerTrace, Trace
 
@@ -49,6 +50,41 @@ def heat(picture: ndarray, maps: dict[str, ndarray]) -> go.Figure:
         raise ValueError("there is no map to show; give at least one by its title")
     return panels([heated(picture, values.ravel(), ones_like(values, bool).ravel(), values.shape) for values in maps.values()],
                   list(maps))
+
+
+def package(picture: ndarray, trace: Trace, row: int = 0) -> go.Figure:
+    """What the packages hold: a panel for each selector, in which the patches folded there are tinted by their weight.
+
+    Patches kept are clear, those that went earlier dark. ValueError where nothing was folded in this pass.
+    """
+    passes = present(trace, row)
+    parts = [part for part in passes if part.folded is not None]
+    if not parts:
+        raise ValueError("nothing was folded into a package in this pass; take an SPViT, at a point below its dense cost")
+    return panels([folded(picture, part.folded[row].float().cpu().numpy(), part.attended[row].cpu().numpy(), part.grid)
+                   for part in parts],
+                  [f"{name(part, passes)}: {int((part.folded[row] > 0).sum())} folded, {int(part.attended[row].sum())} kept"
+                   for part in parts])
+
+
+def heads(picture: ndarray, scores: ndarray) -> go.Figure:
+    """What each head says of the patches, as heat over the picture uint8 [S, S, 3].
+
+    scores: in [0, 1], [H, h, w] or, of a square grid, [h*w, H]; NaN where a patch is gone, which is faded then. From dark to
+    bright is a panel's own range, which its title tells in percent.
+    """
+    scores = np.asarray(scores, float)
+    if scores.ndim == 2 and isqrt(len(scores)) ** 2 == len(scores):
+        scores = scores.T.reshape(-1, isqrt(len(scores)), isqrt(len(scores)))
+    if scores.ndim != 3 or np.isnan(scores).all((1, 2)).any():
+        raise ValueError(f"scores must be [heads, rows, columns] or [patches, heads], some for each head, not {scores.shape}")
+    alive, low, high = ~np.isnan(scores), np.nanmin(scores, (1, 2)), np.nanmax(scores, (1, 2))
+    shown = [heated(picture, np.where(there, values - least, 0).ravel(), there.ravel(), values.shape)
+             for values, there, least in zip(scores, alive, low, strict=True)]
+    count = len(shown)
+    digits = [0 if wide >= 0.1 else 1 if wide >= 0.01 else 2 for wide in high - low]
+    told = [f"head {n}: {100 * a:.{d}f} to {100 * b:.{d}f} %" for n, (a, b, d) in enumerate(zip(low, high, digits), 1)]
+    return panels(shown, told, columns=count if count < 6 else ceil(count / ceil(count / 4)))
 
 
 def attribution(picture: ndarray, heat: ndarray) -> go.Figure:

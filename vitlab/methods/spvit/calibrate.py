@@ -1,7 +1,7 @@
 """From training's draws to decisions at test time: a factor for each selector, found on held-out, unlabelled pictures.
 
-Drawing keeps, on average, as many patches of an image as their keep scores add up to. At test time it keeps that many for
-certain, the best ones, times a factor with which the mean picture costs what was asked. A threshold on scores would do as well if
+Drawing keeps, on average, as many patches of an image as their keep scores add up to. At test time that many stay for certain,
+the best ones, times a factor with which the mean picture costs what was asked. A threshold on scores would do as well if
 they were all near 0 or 1; they are not (a fixed 0.5 keeps everything where they lie around 0.6), and small differences between
 images would decide between keeping all and nothing.
 """
@@ -55,14 +55,15 @@ class Factors:
 
 
 def calibrate(net: "SPViT", data, budgets: Sequence[float] | None = None, *, batch: int = 64) -> None:
-    """Set a net's factors so that the mean image of `data` costs each budget in GFLOPs (None: those of its points).
+    """Set a net's factors so that the mean image of `data` costs each budget in GFLOPs (None: `net.offered`).
 
     data: held-out pictures, an ImageSet; some hundreds will do. From then on an image keeps what deserves it. ValueError for a
-    budget that is out of reach.
+    budget that is out of reach, and for a net whose scores are random.
     """
+    if not net.selectors:
+        raise ValueError("random scores deserve nothing: with score=\"random\" every image keeps the same number of patches")
     data, before = image_set(data).for_net(net), net.factors.rows
-    dense = net.work.dense
-    wanted = [p.budget for p in net.points if p.budget < dense] + [net.budget] if budgets is None else budgets
+    wanted = net.offered if budgets is None else budgets
     rows = []
     try:
         with evaluating(net):
@@ -81,7 +82,7 @@ def found(net: "SPViT", data, budget: float, batch: int) -> list[float]:
     The closed form takes all images for alike, and what persists in a PiT for as much as before; the mean over unlike ones costs
     a little more or less, so the aim is moved by as much until the measured mean is near enough.
     """
-    aim, low, high = budget, net.work.floor, net.work.dense * 0.998
+    aim, low, high = budget, net.work.floor(net.shape), net.work.dense * 0.998
     nearest, chosen = float("inf"), []
     for _ in range(TURNS):
         factors: list[float] = []

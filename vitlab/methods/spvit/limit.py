@@ -4,6 +4,7 @@ The cost is multiply-adds by the closed form of a block, or milliseconds on this
 """
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import log
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from vitlab.block import macs
 from vitlab.evaluation import evaluating
 from vitlab.measure.cost import check_counter, counted
 
-STEEPEST = 60.0                                         # exponent of the shares at which nothing is left, or more where it is
 SAME = 1e-3                                             # relative: a limit this near the dense cost is the dense net
 
 
@@ -106,37 +106,40 @@ class Work:
 
     @property
     def least(self) -> list[float]:
-        """The shares that leave one patch from each selector on."""
+        """The share that leaves one patch from each selector on."""
         return [1 / (self.patches if self.persist else self.stage(step)[1]) for step in range(len(self.before))]
 
-    @property
-    def floor(self) -> float:
-        """One patch kept from each selector on."""
-        return self(self.least)
+    def floor(self, shape: Sequence[float]) -> float:
+        """One patch kept from each selector on, but for those whose share is 1, which drop nothing at any limit."""
+        return self([1.0 if share == 1 else least for share, least in zip(shape, self.least, strict=True)])
 
 
 def solve(work: Work, limit: float, shape: Sequence[float]) -> tuple[float, ...]:
-    """Shares to keep so that the cost is `limit`: the shape's, such as (.9, .81, .73), all to one power (Eq. 10).
+    """Shares to keep so that the cost is `limit`: the shape's, such as (.9, .81, .73), all to one power (Eq. 10); 1 stays 1.
 
     ValueError for a limit that is out of reach.
     """
-    dense, floor, least = work.dense, work.floor, np.asarray(work.least)
+    dense, floor, least = work.dense, work.floor(shape), work.least
     if abs(limit / dense - 1) <= SAME:
         return (1.0,) * len(shape)
     if not floor <= limit <= dense:
         hint = f"; choose from {floor:.4g} to {dense:.4g}" if floor < dense else ", so dropping does not pay here"
-        if limit < floor and work.pools and replace(work, persist=True).floor <= limit:
+        if limit < floor and work.pools and replace(work, persist=True).floor(shape) <= limit:
             hint += ", or persist=True: else all patches of a PiT are back after each pooling"
         raise ValueError(f"a limit of {limit:.4g} {work.unit} is out of reach: this net takes {dense:.4g} {work.unit} with "
                          f"all its tokens and {floor:.4g} with one patch left after each selector{hint}")
     shares = np.asarray(shape, dtype=float)
-    steepest = max(STEEPEST, 1 + max(np.log(least) / np.log(shares)))
 
     def at(power: float) -> list[float]:
         return np.maximum(shares ** power, least).tolist()
 
-    found = at(brentq(lambda power: work(at(power)) - limit, 1e-9, steepest, xtol=1e-12))
+    found = at(brentq(lambda power: work(at(power)) - limit, 1e-9, steepest(shape, least), xtol=1e-12))
     return tuple(found)
+
+
+def steepest(shape: Sequence[float], least: Sequence[float]) -> float:
+    """A power that brings all shares below 1 down to the least."""
+    return 1.01 * max(log(one) / log(share) for share, one in zip(shape, least, strict=True) if share < 1)
 
 
 def surviving(there: int, patches: int, cells: int) -> int:

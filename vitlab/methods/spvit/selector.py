@@ -5,6 +5,7 @@ the mean over all tokens that are still there, and an MLP over both says t_i, ke
 """
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import log
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "hardswish": nn.Hardswish}
 LAYERS = ("mlp", "conv1")
 WIDTHS = ("code", "paper")
 LEAST = 1e-6                                            # of a probability, inside a logarithm and as a weight
+HALVES = torch.tensor([0.5, -0.5])                      # of a margin, for keep and prune
 
 
 @dataclass(frozen=True)
@@ -106,14 +108,25 @@ class Selector(nn.Module):
     @torch.no_grad()
     def start_at(self, share: float) -> None:
         """Begin with keep probabilities around a share in (0, 1), by the bias of keep against prune."""
-        margin = torch.tensor(min(max(share, 0.01), 0.99)).logit()
         for read in self.readers:
-            read.say[-1].bias.copy_(torch.stack([margin, -margin]) / 2)
+            read.say[-1].bias.copy_(margin(share) * HALVES)
+
+    @torch.no_grad()
+    def move(self, share: float, other: float) -> None:
+        """A selector that keeps about a share is to keep about another one; what it has learned of the tokens stays."""
+        for read in self.readers:
+            read.say[-1].bias.add_((margin(other) - margin(share)) * HALVES.to(read.say[-1].bias))
 
     def macs(self) -> int:
         """Multiply-adds for one token; means, norms and the merging are not counted."""
         own = 0 if self.branch is None else sum(p.weight.numel() for p in self.branch if isinstance(p, nn.Linear))
         return self.heads * self.readers[0].macs() + own
+
+
+def margin(share: float) -> float:
+    """By how much the logit of keeping exceeds that of pruning where a share is kept."""
+    share = min(max(share, 0.01), 0.99)
+    return log(share / (1 - share))
 
 
 def linear(wide: int, narrow: int) -> list[nn.Module]:

@@ -141,7 +141,18 @@ class SPViT(nn.Module):
         """The shares to keep for another budget: those of this net, all to one power; 1 where nothing is dropped."""
         if abs(budget / self.budget - 1) <= SAME:
             return self.keep
-        return solve(self.work, budget, self.keep if max(self.keep) < 1 else geometric(self.work))
+        return solve(self.work, budget, self.shape)
+
+    @property
+    def shape(self) -> tuple[float, ...]:
+        """The shares of which those for another budget are powers: this net's; of a net that drops nothing k, k², k³."""
+        return self.keep if min(self.keep) < 1 else geometric(self.work)
+
+    @property
+    def offered(self) -> tuple[float, ...]:
+        """Budgets between the least cost and the dense one, in GFLOPs, ascending: the net's own and some others."""
+        dense, floor = self.work.dense, self.work.floor(self.shape)
+        return tuple(sorted({floor + step * (dense - floor) for step in STEPS} | {self.budget}))
 
     def set_factors(self, table: Sequence[Sequence[float]] | None) -> None:
         """How tokens are chosen: rows of a budget in GFLOPs and a factor for each selector, as `calibrate` finds them.
@@ -152,9 +163,9 @@ class SPViT(nn.Module):
         if any(len(row) != len(self.after) + 1 for row in rows):
             raise ValueError(f"factors must be rows of a budget and {len(self.after)} factors, not {rows}")
         self.factors = Factors(rows)
-        dense, floor = self.work.dense, self.work.floor
-        offered = set(self.factors.budgets) or {floor + step * (dense - floor) for step in STEPS} | {self.budget}
-        self.points = tuple(Point(b) for b in sorted(offered) if b < (1 - SAME) * dense) + (Point(dense),)
+        dense = self.work.dense
+        budgets = self.factors.budgets or self.offered
+        self.points = tuple(Point(b) for b in budgets if b < (1 - SAME) * dense) + (Point(dense),)
         if hasattr(self, "made"):
             self.made["knobs"] = {**self.made["knobs"], "factors": self.factors.rows or None}
 
