@@ -13,7 +13,7 @@ import vitlab
 from vitlab.measure import write
 from vitlab.measure.records import DATA
 from vitlab.methods.spvit import Point
-from vitlab.methods.spvit.limit import clock, medians
+from vitlab.methods.spvit.clock import clock, medians
 
 BACKBONES, SHARES, RUNS = ("deit_tiny", "deit_small"), (0.6, 0.7, 0.8), 101
 
@@ -24,7 +24,7 @@ def rows(backbone: str, device: str) -> list[dict]:
     image = torch.randn(1, 3, 224, 224, device=device)
     dense = vitlab.create("dense", backbone).to(device).eval()
     probe = vitlab.create("spvit", backbone).to(device).eval()
-    whole = clock(probe.vit, probe.after, probe.selectors[0], 3).dense
+    whole = clock(probe.vit, probe.after, probe.selectors, 3).dense
     nets = {}
     for share in SHARES:
         nets[share] = vitlab.SPViT(vitlab.backbones.create(backbone).to(device), latency=share * whole).to(device).eval()

@@ -3,7 +3,7 @@ import dataclasses
 
 import pytest
 import torch
-from samples import pictures, sharpen
+from samples import pictures, sharpen, small_pit
 
 import vitlab
 from vitlab import backbones
@@ -15,14 +15,18 @@ CHEAPER = {"spvit"}         # the headline model is not the dearest point
 IDLE = {"dvt": "stages.2.context.nets.{last}."}             # reaches only patches that nobody reads: the paper counts it
 
 
-OTHER = {"lvvit_tiny": {"image_size": 56, "grid": 4}}       # how a backbone for larger pictures is made for those of the tests
+OTHER = {"lvvit_tiny": {"image_size": 56, "grid": 4},       # how a backbone for larger pictures is made for those of the tests
+         "pit_tiny": {"image_size": 56}}
+STAGED = ("dense", "spvit")                                 # the methods that run a net stage by stage
 
 
-@pytest.fixture(params=[(m, b) for m in METHODS for b in ("micro_patch8", "micro_patch4", *OTHER)], ids="-".join)
+@pytest.fixture(params=[(m, b) for m in METHODS for b in ("micro_patch8", "micro_patch4", *OTHER)
+                        if b != "pit_tiny" or m in STAGED], ids="-".join)
 def method(request, monkeypatch):
     name, backbone = request.param
     monkeypatch.setitem(backbones.lvvit.SHAPES, "lvvit_tiny", (48, 3, 4, 2))        # three blocks: the contract names no size
     monkeypatch.setattr(backbones.lvvit, "CHANNELS", 8)
+    small_pit(monkeypatch)
     net = vitlab.create(name, backbone, num_classes=10, **OTHER.get(backbone, {})).eval()
     return net if name in CALM else sharpen(net)
 
@@ -59,7 +63,7 @@ def test_tracing_changes_no_logit_and_sees_every_block(method):
     for point in ends(method):
         trace = vitlab.Trace()
         assert torch.equal(method(images, point), method(images, point, trace))
-        blocks, seen = len(method.vit.blocks), {layer.layer for layer in trace.layers}
+        blocks, seen = len(backbones.blocks(method.vit)), {layer.layer for layer in trace.layers}
         assert seen == set(range(blocks if not method.adaptive or point == method.points[-1] else len(seen)))
         assert method.adaptive or len(trace.layers) == blocks
         assert (trace.exit is not None) == (method.adaptive == "exit")
@@ -80,7 +84,7 @@ def test_every_parameter_learns_and_none_is_shared(method):
             assert all(term.isfinite() for term in part.values())
             sum(part.values()).backward()
     still = [name for name, p in method.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    idle = IDLE.get(method.made["method"], "-").format(last=len(method.vit.blocks) - 1)
+    idle = IDLE.get(method.made["method"], "-").format(last=len(backbones.blocks(method.vit)) - 1)
     assert not [name for name in still if not name.startswith(idle)]
     assert len({p.data_ptr() for p in method.parameters()}) == len(list(method.parameters()))
 

@@ -205,6 +205,18 @@ def test_an_image_that_would_lose_everything_keeps_its_best_patch():
 
 
 @torch.no_grad()
+def test_a_package_that_was_empty_brings_nothing_along():
+    """A net with biases makes something of the zeros of a masked pass; the package to which they belong begins anew."""
+    net = spread_out(made(merge=True))
+    for name, p in net.named_parameters():
+        if name.startswith("vit") and name.endswith("bias"):
+            p.normal_(std=0.3)
+    images = pictures(4)
+    net.set_factors([(net.budget, 100.0, 0.8, 100.0)])                      # the first selector drops nothing
+    torch.testing.assert_close(net.masked(images, decisions(net, images)).logits, net(images), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
 def test_permuted_patches_are_scored_alike():
     selector, x, order = Selector(64, 4), torch.randn(2, 9, 64), torch.randperm(9)
     torch.testing.assert_close(selector(x[:, order], Even().mean), selector(x, Even().mean)[:, order])
@@ -442,7 +454,7 @@ def test_the_same_number_for_all_can_still_be_asked_for(ragged):
 def test_a_latency_becomes_shares_and_the_checkpoint_holds_those(tmp_path, monkeypatch):
     from vitlab.methods.spvit import limit, spvit
 
-    monkeypatch.setattr(spvit, "clock", lambda vit, after, selector, packages: limit.Work(
+    monkeypatch.setattr(spvit, "clock", lambda vit, after, scorers, packages, persist: limit.Work(
         "ms", 1.0, lambda layer, n: n / 50, lambda step, n: n / 500, lambda n: 0.0, after, 4, 49, 1, packages))
     net = made(latency=4.0)
     vitlab.save(net, tmp_path / "net.safetensors")
@@ -452,10 +464,11 @@ def test_a_latency_becomes_shares_and_the_checkpoint_holds_those(tmp_path, monke
 
 
 def test_a_latency_asked_for_is_what_the_table_of_times_says():
-    from vitlab.methods.spvit.limit import clock, solve
+    from vitlab.methods.spvit.clock import clock
+    from vitlab.methods.spvit.limit import solve
 
     vit = made().vit
-    work = clock(vit, (1, 2, 3), made().selectors[0], 3, runs=3, points=4)
+    work = clock(vit, (1, 2, 3), made().selectors, 3, runs=3, points=4)
     shape = (0.5, 0.25, 0.125)
     assert work.unit == "ms" and 0 < work.floor(shape) and 0 < work.dense
     if work.floor(shape) < 0.95 * work.dense:                              # times are rough here: the solving is what is tested

@@ -8,12 +8,24 @@ pictures, `micro_plain8` has linear patches instead of their stem. Each can be m
 methods that run a net by its `stages`.
 """
 from vitlab.backbones.check import check_backbone, check_stem
-from vitlab.backbones.ends import check_images, embed, grid, head, image_size, preprocessing, resample_positions, stages, tokens
+from vitlab.backbones.ends import (
+    blocks,
+    check_images,
+    embed,
+    grid,
+    head,
+    image_size,
+    prefix_tokens,
+    preprocessing,
+    resample_positions,
+    stages,
+    tokens,
+)
 from vitlab.backbones.lvvit import LVViT
 from vitlab.backbones.make import NAMES, TIMM_NAMES, create, sibling
 from vitlab.backbones.narrow import importance, narrow
-from vitlab.backbones.pit import Stage, pool
+from vitlab.backbones.pit import Stage, pool, pool_apart, pool_macs
 
-__all__ = ["NAMES", "TIMM_NAMES", "LVViT", "Stage", "check_backbone", "check_images", "check_stem", "create", "embed", "grid",
-           "head", "image_size", "importance", "narrow", "pool", "preprocessing", "resample_positions", "sibling", "stages",
-           "tokens"]
+__all__ = ["NAMES", "TIMM_NAMES", "LVViT", "Stage", "blocks", "check_backbone", "check_images", "check_stem", "create", "embed",
+           "grid", "head", "image_size", "importance", "narrow", "pool", "pool_apart", "pool_macs", "prefix_tokens",
+           "preprocessing", "resample_positions", "sibling", "stages", "tokens"]

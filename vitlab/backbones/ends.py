@@ -2,7 +2,7 @@
 import torch
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitlab.backbones import pit
 from vitlab.backbones.lvvit import LVViT
@@ -50,6 +50,16 @@ def stages(vit: VisionTransformer | PoolingVisionTransformer) -> list[Stage]:
     if isinstance(vit, PoolingVisionTransformer):
         return pit.stages(vit)
     return [Stage(grid(vit), dict(enumerate(vit.blocks)))]
+
+
+def blocks(vit: VisionTransformer | PoolingVisionTransformer) -> list[nn.Module]:
+    """The net's blocks in order, those of all stages."""
+    return [block for stage in stages(vit) for block in stage.blocks.values()]
+
+
+def prefix_tokens(vit: VisionTransformer | PoolingVisionTransformer) -> int:
+    """How many tokens stand before the patches: the class token, and registers."""
+    return vit.num_tokens if isinstance(vit, PoolingVisionTransformer) else vit.num_prefix_tokens
 
 
 def head(vit: VisionTransformer, x: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -46,8 +46,19 @@ def pool(stage: Stage, x: Tensor, side: int, extra: int = 1) -> Tensor:
     """
     if stage.pooling is None:
         return x
-    patches, others = stage.pooling(x[:, extra:].mT.unflatten(2, (side, side)), x[:, :extra])
-    return torch.cat([others, patches.flatten(2).mT], 1)
+    patches, others = pool_apart(stage, x[:, extra:], x[:, :extra], side)
+    return torch.cat([others, patches], 1)
+
+
+def pool_apart(stage: Stage, patches: Tensor, others: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """The same of patches [B, side², D] and of other tokens [..., D], which need not be as many for each image."""
+    patches, others = stage.pooling(patches.mT.unflatten(2, (side, side)), others)
+    return patches.flatten(2).mT, others
+
+
+def pool_macs(stage: Stage, others: Tensor | float) -> Tensor | float:
+    """Multiply-adds of one image's pooling by the closed form; others: its tokens that are no patches."""
+    return stage.pooling.conv.weight.numel() * stage.side ** 2 + others * stage.pooling.fc.weight.numel()
 
 
 def head(net: PoolingVisionTransformer, x: Tensor) -> Tensor:

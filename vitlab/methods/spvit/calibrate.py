@@ -19,7 +19,7 @@ from vitlab.trace import Trace
 if TYPE_CHECKING:
     from vitlab.methods.spvit.spvit import SPViT
 
-TURNS, NEAR = 4, 0.005                                  # at most; relative distance from the budget that is near enough
+TURNS, NEAR, FAR = 8, 0.005, 0.03                       # at most; relative distances from the budget: near enough, and too far
 
 
 class Factors:
@@ -77,12 +77,13 @@ def calibrate(net: "SPViT", data, budgets: Sequence[float] | None = None, *, bat
 
 
 def found(net: "SPViT", data, budget: float, batch: int) -> list[float]:
-    """The factors for one budget.
+    """The factors for one budget; ValueError where they come nowhere near it.
 
-    The closed form takes all images for alike; the mean over unlike ones costs a little more or less, so the aim is moved by as
-    much until the measured mean is near enough.
+    The closed form takes all images for alike, and what persists in a PiT for as much as before; the mean over unlike ones costs
+    a little more or less, so the aim is moved by as much until the measured mean is near enough.
     """
-    aim, floor, dense = budget, net.work.floor(net.shape), net.work.dense
+    aim, low, high = budget, net.work.floor(net.shape), net.work.dense * 0.998
+    nearest, chosen = float("inf"), []
     for _ in range(TURNS):
         factors: list[float] = []
         for share in net.keep_at(aim):
@@ -90,10 +91,17 @@ def found(net: "SPViT", data, budget: float, batch: int) -> list[float]:
             factors.append(share * count / living.sum().item())
         net.set_factors([(budget, *factors)])
         cost = mean_cost(net, data, budget, batch)
+        if abs(cost / budget - 1) < abs(nearest / budget - 1):
+            nearest, chosen = cost, factors
         if abs(cost / budget - 1) <= NEAR:
             break
-        aim = min(max(aim + budget - cost, floor), dense * 0.998)
-    return factors
+        low, high = (aim, high) if cost < budget else (low, aim)
+        aim += budget - cost
+        aim = aim if low < aim < high else (low + high) / 2
+    if abs(nearest / budget - 1) > FAR:
+        raise ValueError(f"no factors let the mean picture cost {budget:.4g} GFLOPs, the nearest let it cost {nearest:.4g}; "
+                         "give more pictures, or another budget")
+    return chosen
 
 
 @torch.inference_mode()
@@ -104,7 +112,7 @@ def scores(net: "SPViT", data, factors: Sequence[float], batch: int) -> tuple[Te
         images = beside(net, data.images(slice(start, start + batch)))
         t, score = net.asked(images, factors)
         seen.append(score[t.ids >= 0].double())
-        count += len(images) * net.work.patches
+        count += len(images) * net.work.stage(len(factors))[1]
     return torch.cat(seen), count
 
 

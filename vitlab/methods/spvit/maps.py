@@ -27,7 +27,7 @@ def by_head(net: "SPViT", images: Tensor, factors: Sequence[float] = ()) -> ndar
     t, score = net.asked(beside(net, images), factors, by_head=True)
     ids = t.ids if isinstance(t.rows, Even) else t.rows.padded(t.ids, PACKAGE)[0]
     score = score if isinstance(t.rows, Even) else t.rows.padded(score)[0]
-    count = net.work.patches
+    count = net.work.stage(len(factors))[1]
     room = score.new_full((len(ids), count + 1, score.shape[2]), float("nan"))     # a spare place for what is no patch
     room = room.scatter(1, ids.where(ids >= 0, count)[..., None].expand_as(score), score)
     side = round(count ** 0.5)

@@ -27,6 +27,20 @@ class Tokens(NamedTuple):
     rows: Even | Packed
     packages: int = 0                   # how many each image ends with, where all have the same number
     folded: Callable[[int], Tensor] | None = None       # N -> [B, N], what each patch counted in the package just made
+    left: Tensor | None = None          # all patches as they were when last looked at, [B, N, D]; None where none are pooled
+    worth: Tensor | None = None         # the scores of the patches that stayed, [B, n], where all images keep the same number
+
+    def seen(self) -> Tensor | None:
+        """All patches [B, N, D]: those that are there as they are, the others as they were when they were dropped."""
+        return None if self.left is None else self.by_patch(self.x, self.left.to(self.x.dtype))
+
+    def by_patch(self, values: Tensor, room: Tensor) -> Tensor:
+        """The tokens' values, shaped as the ids, further axes behind, at their patches in a copy of room [B, N, ...]."""
+        batch, count = room.shape[:2]
+        image = torch.arange(batch, device=room.device)[:, None] if isinstance(self.rows, Even) else self.rows.image[None]
+        index = (image * count + self.ids).where(self.ids >= 0, batch * count)     # what is no patch goes to a spare place
+        flat = room.flatten(0, 1)
+        return torch.cat([flat, flat[:1]]).index_copy(0, index.flatten(), values.flatten(0, 1))[:-1].unflatten(0, (batch, count))
 
     def padded(self) -> tuple[Tensor, Tensor, Tensor]:
         """A row per image: x [B, n, D], ids [B, n], and which of these tokens there are, bool [B, n]."""
@@ -34,6 +48,23 @@ class Tokens(NamedTuple):
             return self.x, self.ids, torch.ones_like(self.ids, dtype=torch.bool)
         x, there = self.rows.padded(self.x)
         return x, self.rows.padded(self.ids, PACKAGE)[0], there
+
+
+class Veiled(NamedTuple):
+    """Tokens of which none is removed: x [B, P + N + packages, D], which patches are alive [B, N], packages filled, 0 or 1."""
+
+    x: Tensor
+    alive: Tensor
+    filled: Tensor                      # [B, packages]
+    left: Tensor | None = None          # as above
+
+    def seen(self, prefix: int) -> Tensor | None:
+        """As above; the decision to drop a patch learns from how much further it would have come."""
+        if self.left is None:
+            return None
+        now = self.x[:, prefix:prefix + self.alive.shape[1]]
+        alive = self.alive[..., None].to(now.dtype)
+        return alive * now + (1 - alive) * self.left
 
 
 def by_count(t: Tokens, score: Score, count: int, prefix: int, package: Package) -> Tokens:
@@ -51,14 +82,15 @@ def by_count(t: Tokens, score: Score, count: int, prefix: int, package: Package)
         else:
             x, kept = [*x, new], [*kept, torch.full_like(ids[:, :1], PACKAGE)]
     kept = torch.cat(kept, 1)
-    return Tokens(torch.cat(x, 1), kept, t.rows, kept.shape[1] - prefix - count, partial(spread, ids[:, :patches], weight))
+    return Tokens(torch.cat(x, 1), kept, t.rows, kept.shape[1] - prefix - count, partial(spread, ids[:, :patches], weight),
+                  t.seen(), value.gather(1, top))
 
 
 def by_score(t: Tokens, score: Score, factor: float, prefix: int, package: Package) -> Tokens:
     """As many patches of each image stay as its scores add up to, times a factor: the best ones, and at least one."""
     if isinstance(t.rows, Even):                                           # the first selector: images begin to differ
         rows = Packed([t.x.shape[1]] * len(t.x), t.x.device)
-        t = Tokens(t.x.flatten(0, 1)[None], t.ids.flatten()[None], rows)
+        t = Tokens(t.x.flatten(0, 1)[None], t.ids.flatten()[None], rows, left=t.left)
     x, ids, owner = t.x[0], t.ids[0], t.rows.image
     body = (ids != PREFIX).nonzero()[:, 0]
     inner = Packed([n - prefix for n in t.rows.lengths], x.device)         # without the prefix tokens
@@ -82,7 +114,7 @@ def by_score(t: Tokens, score: Score, factor: float, prefix: int, package: Packa
     x = torch.cat([x[kept], new[fresh]] if package.made else [x[kept]])[order]
     lengths = image.bincount(minlength=len(t.rows.lengths)).tolist()       # waits for the device, once a selector
     return Tokens(x[None], torch.cat(told)[order][None], Packed(lengths, x.device),
-                  folded=partial(unpacked, inner, ids[body][None], weight[None]))
+                  folded=partial(unpacked, inner, ids[body][None], weight[None]), left=t.seen())
 
 
 def deserved(total: Tensor, factor: float) -> Tensor:
@@ -90,24 +122,26 @@ def deserved(total: Tensor, factor: float) -> Tensor:
     return (factor * total).round().clamp(min=1)
 
 
-def by_mask(x: Tensor, alive: Tensor, filled: Tensor, score: Score, decide: Callable[[Tensor, Tensor], Tensor], prefix: int,
-            package: Package) -> tuple[Tensor, Tensor, Tensor]:
-    """Nothing is removed: the tokens x [B, P + N + packages, D] with a new package, who is alive [B, N] and filled [B, packages].
+def by_mask(t: Veiled, score: Score, decide: Callable[[Tensor, Tensor], Tensor], prefix: int, package: Package) -> Veiled:
+    """Nothing is removed; what is dropped is no longer alive, and there is a package more, or more in it.
 
     decide: scores [B, N] and who is alive -> who stays, 0 or 1.
     """
+    x, alive, filled = t.x, t.alive, t.filled
     body, count = x[:, prefix:], alive.shape[1]
     there = torch.cat([alive, filled], 1)
     value = score(body, lambda y: Even().mean(y, there))
     keep = decide(value[:, :count], alive) * alive
     weight = package.weights(value[:, :count], alive - keep)
-    if not package.made:
-        return x, keep, filled
-    new = package.folded((body[:, :count] * weight[..., None]).sum(1), weight.sum(1))[:, None].to(x.dtype)
-    some = ((alive - keep).sum(1, keepdim=True) > 0).to(filled.dtype)
-    if package.merge and filled.shape[1]:
-        return torch.cat([x[:, :-1], x[:, -1:] + new], 1), keep, torch.maximum(filled, some)
-    return torch.cat([x, new], 1), keep, torch.cat([filled, some], 1)
+    if package.made:
+        new = package.folded((body[:, :count] * weight[..., None]).sum(1), weight.sum(1))[:, None].to(x.dtype)
+        some = ((alive - keep).sum(1, keepdim=True) > 0).to(filled.dtype)
+        if package.merge and filled.shape[1]:                              # what an empty one has become is not in it
+            x = torch.cat([x[:, :-1], x[:, -1:] * filled[..., None].to(x.dtype) + new], 1)
+            filled = torch.maximum(filled, some)
+        else:
+            x, filled = torch.cat([x, new], 1), torch.cat([filled, some], 1)
+    return Veiled(x, keep, filled, t.seen(prefix))
 
 
 def asked(t: Tokens, ask: Score, prefix: int) -> Tensor:
@@ -122,7 +156,7 @@ def asked(t: Tokens, ask: Score, prefix: int) -> Tensor:
 
 def spread(ids: Tensor, values: Tensor, patches: int) -> Tensor:
     """Values [B, n] by patch number, 0 where there is none and for negative ids: [B, patches]."""
-    room = values.new_zeros(len(ids), patches + 1)
+    room = values.new_zeros(ids.shape[0], patches + 1)
     return room.scatter(1, ids.where(ids >= 0, patches), values)[:, :-1]
 
 

@@ -16,10 +16,14 @@ as many patches as its scores add up to, times a factor that `calibrate` finds o
 `fixed=True`, each image keeps the same number.
 An image that would lose all its patches keeps the best. Selectors begin with torch's initial weights and keep, by their bias,
 about what is asked of them (the code's begin at one half).
+In a PiT what is dropped goes through the pooling as it was when it was dropped, and all patches are back in the next stage
+(the code, which masks, goes on computing dropped patches: gathering them could not be the same); its packages are added up to
+one, as in its code. `persist=True` is ours: the published placement does not reach the costs of Table 2's PiT-S at 1.42 and
+PiT-XS at 0.72 GFLOPs. See `stages`.
 Class token and positions are trained (the code freezes them), the backbone from the first step on (5 epochs later), by one
 cosine (the code resets the rate of the selectors halfway). Token distillation is the squared error for LV-ViT, too.
 """
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -29,24 +33,27 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size
+from vitlab.backbones import blocks, check_backbone, check_images, embed, head, image_size, prefix_tokens, stages
 from vitlab.block import attention, macs, mlp, qkv
 from vitlab.losses import cross_entropy, kl
 from vitlab.method import Dense, own_point
 from vitlab.methods.spvit.calibrate import Factors
-from vitlab.methods.spvit.limit import SAME, clock, multiply_adds, solve
+from vitlab.methods.spvit.clock import clock
+from vitlab.methods.spvit.limit import SAME, multiply_adds, solve
 from vitlab.methods.spvit.objective import apart, gumbel, off_target, policy_bias
 from vitlab.methods.spvit.package import Package
-from vitlab.methods.spvit.prune import PACKAGE, PREFIX, Score, Tokens, asked, by_count, by_mask, by_score
+from vitlab.methods.spvit.prune import PACKAGE, PREFIX, Score, Tokens, Veiled, asked, by_count, by_mask, by_score
 from vitlab.methods.spvit.selector import Design, Selector
-from vitlab.numbers import plain, real, several, wholes
+from vitlab.methods.spvit.shares import asked_for, geometric, places
+from vitlab.methods.spvit.stages import enter, enter_veiled
+from vitlab.numbers import plain, real, several
 from vitlab.packed import Even, Packed
 from vitlab.recipe import Recipe
 from vitlab.trace import Trace
 
-KEEP = 0.627                                            # k of the shares k, k², k³: DeiT-S at 2.64 GFLOPs, Table 2
 STEPS = (0.2, 0.4, 0.6, 0.8)                            # of the way from the least cost to the dense one: further points
 
+Select = Callable[[Tokens, Score, float, int, Package], Tokens]     # `by_count` or `by_score`
 Decide = Callable[[int, Tensor, Tensor], Tensor]        # selector, scores [B, N], who is there [B, N] -> who stays, 0 or 1
 
 
@@ -67,7 +74,8 @@ class Masked(NamedTuple):
 
     logits: Tensor          # [B, K]
     tokens: Tensor          # [B, N, D] patches after the last norm, dropped ones too
-    kept: list[Tensor]      # of each selector: [B, N] 0 or 1; what is dropped stays dropped
+    kept: list[Tensor]      # of each selector: [B, N] 0 or 1, of the patches of its stage; what is dropped in it stays dropped
+    alive: Tensor           # [B, N] 0 or 1: which are there to the end
 
 
 class SPViT(nn.Module):
@@ -75,8 +83,9 @@ class SPViT(nn.Module):
 
     budget: GFLOPs of an image; latency: milliseconds of one image on the device that the backbone is on; keep: the shares of all
     patches kept from each selector on, such as (0.7, 0.49, 0.34). Give one of them (None: 63, 39 and 25 %).
-    after: behind how many blocks each selector stands (None: 3, 6, 9 of 12, scaled to the depth).
-    package: "normalised" (Eq. 8), "mean", "sum" or "none".  merge: packages are added up to one (Table 7).
+    after: behind how many blocks each selector stands (None: 3, 6, 9 of 12, scaled to the depth; in a PiT 1, 5, 10).
+    package: "normalised" (Eq. 8), "mean", "sum" or "none".  merge: packages are added up to one (Table 7; None: in a PiT).
+    persist: what a PiT's selectors drop stays dropped in later stages; shares are then of all patches, else of the stage's own.
     heads, branch, shared, width, layer, activation: see `selector.Design`.  score: "selector", or "random" (Table 11).
     ratio: the shares are met by the mean over a "batch" or by every "image".  lambda_kl, lambda_distill, lambda_ratio: Eq. 12.
     factors: what `calibrate` found, for checkpoints: rows of a budget and a factor for each selector.
@@ -89,29 +98,27 @@ class SPViT(nn.Module):
 
     def __init__(self, vit: VisionTransformer, budget: float | None = None, keep: Sequence[float] | None = None,
                  latency: float | None = None, after: Sequence[int] | None = None, *, package: str = "normalised",
-                 merge: bool = False, heads: int | None = None, branch: bool = True, shared: bool = True, width: str = "code",
-                 layer: str = "mlp", activation: str = "gelu", score: str = "selector", ratio: str = "batch",
-                 lambda_kl: float = 0.5, lambda_distill: float = 0.5, lambda_ratio: float = 2.0,
+                 merge: bool | None = None, persist: bool = False, heads: int | None = None, branch: bool = True,
+                 shared: bool = True, width: str = "code", layer: str = "mlp", activation: str = "gelu", score: str = "selector",
+                 ratio: str = "batch", lambda_kl: float = 0.5, lambda_distill: float = 0.5, lambda_ratio: float = 2.0,
                  factors: Sequence[Sequence[float]] | None = None):
         super().__init__()
-        check_backbone(vit)
-        self.vit, self.prefix, depth = vit, vit.num_prefix_tokens, len(vit.blocks)
-        rule = f"after must be ascending numbers of blocks from 1 to {depth - 1}, such as {quarters(depth)}"
-        self.after = quarters(depth) if after is None else wholes(after, rule)
-        if not self.after or list(self.after) != sorted(set(self.after)) or self.after[-1] >= depth:
-            raise ValueError(f"{rule}, not {self.after}")
-        self.package, self.score, self.ratio = Package(package, merge), score, ratio
-        self.check_knobs()
+        check_backbone(vit, staged=True)
+        self.vit, self.prefix, self.persist = vit, prefix_tokens(vit), persist
+        self.after, staged = places(vit, after), len(stages(vit)) > 1
+        self.package, self.score, self.ratio = Package(package, staged if merge is None else merge), score, ratio
+        self.check_knobs(staged)
         self.lambdas = {name: real(value, f"lambda_{name}") for name, value in (
             ("kl", lambda_kl), ("distill", lambda_distill), ("ratio", lambda_ratio))}
-        design = Design(heads, branch, shared, width, layer, activation)
-        self.selectors = nn.ModuleList([Selector(vit.embed_dim, vit.blocks[0].attn.num_heads, design)
-                                        for _ in (self.after if score == "selector" else ())])
-        packages = 0 if package == "none" else 1 if merge else len(self.after)
-        self.work = multiply_adds(vit, self.after, [self.per_token(block) for block in self.after], packages)
-        self.keep = self.shares(budget, keep, latency)
+        design, there = Design(heads, branch, shared, width, layer, activation), blocks(vit)
+        self.selectors = nn.ModuleList([Selector(there[block].attn.qkv.in_features, there[block].attn.num_heads, design)
+                                        for block in (self.after if score == "selector" else ())])
+        packages = 0 if package == "none" else 1 if self.package.merge else len(self.after)
+        self.work = multiply_adds(vit, self.after, [self.per_token(block) for block in self.after], packages, persist)
+        self.keep = asked_for(self.work, budget, keep, latency, lambda: clock(
+            vit, self.after, [self.scorer(block) for block in self.after], packages, persist))
         self.budget = self.work(self.keep)
-        for selector, share, before in zip(self.selectors, self.keep, (1.0, *self.keep)):
+        for selector, share, before in zip(self.selectors, self.keep, self.work.coming(self.keep)):
             selector.start_at(share / before)
         self.settled = {} if latency is None else {"latency": None, "keep": self.keep}     # another device is another latency
         self.set_factors(factors)
@@ -121,31 +128,14 @@ class SPViT(nn.Module):
         """Once it is calibrated an image keeps as many tokens as deserve it."""
         return bool(self.factors)
 
-    def check_knobs(self) -> None:
-        """Fail at the door: one sentence for each knob that makes no sense."""
+    def check_knobs(self, staged: bool) -> None:
+        """Fail at the door: one sentence for each knob that makes no sense. staged: are there several stages, as in a PiT?"""
         self.package.check()
+        if not isinstance(self.persist, bool) or self.persist and not staged:
+            raise ValueError(f"persist must be False, or True where a PiT pools its patches, not {self.persist!r}")
         for name, value, choices in (("score", self.score, ("selector", "random")), ("ratio", self.ratio, ("batch", "image"))):
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
-
-    def shares(self, budget: float | None, keep: Sequence[float] | None, latency: float | None) -> tuple[float, ...]:
-        """The shares to keep, given in one of three ways (Eq. 10)."""
-        count = len(self.after)
-        if sum(limit is not None for limit in (budget, keep, latency)) > 1:
-            raise ValueError("budget, keep and latency say one thing in three ways; give one of them")
-        if budget is None and latency is None and keep is None:
-            return geometric(count, KEEP)
-        if keep is not None:
-            rule = f"keep must be {count} shares in (0, 1], one for each selector, none above the one before it"
-            found = several(keep, rule)
-            if len(found) != count or not all(0 < share <= 1 for share in found) or list(found) != sorted(found)[::-1]:
-                raise ValueError(f"{rule}, not {found}")
-            return tuple(map(float, found))
-        if latency is not None:
-            scorer = self.selectors[0] if self.selectors else uniform
-            work = clock(self.vit, self.after, scorer, self.work.packages)
-            return solve(work, real(latency, "latency"), geometric(count))
-        return solve(self.work, real(budget, "budget"), geometric(count))
 
     def keep_at(self, budget: float) -> tuple[float, ...]:
         """The shares to keep for another budget: those of this net, all to one power; 1 where nothing is dropped."""
@@ -156,7 +146,7 @@ class SPViT(nn.Module):
     @property
     def shape(self) -> tuple[float, ...]:
         """The shares of which those for another budget are powers: this net's; of a net that drops nothing k, k², k³."""
-        return self.keep if self.keep[-1] < 1 else geometric(len(self.after))
+        return self.keep if min(self.keep) < 1 else geometric(self.work)
 
     @property
     def offered(self) -> tuple[float, ...]:
@@ -206,58 +196,61 @@ class SPViT(nn.Module):
         keep = self.keep_at(point.budget)
         if self.adaptive and not point.fixed:
             return {} if min(keep) == 1 else dict(zip(self.after, self.factors.at(point.budget, SAME), strict=True))
-        counts, before = {}, grid(self.vit) ** 2
-        for block, share in zip(self.after, keep, strict=True):
-            if (count := max(round(share * grid(self.vit) ** 2), 1)) < before:
-                counts[block] = before = count
-        return counts
+        return self.work.counts(keep)
 
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K] of normalised images [B, 3, S, S]; dropped tokens are really gone, and no image is padded."""
         point = self.check(point)
-        check_images(images, image_size(self.vit), self.vit.cls_token)
-        rule = self.rule(point)
         select = by_score if self.adaptive and not point.fixed else by_count
-        t = Tokens(embed(self.vit, images), self.numbered(images), Even())
-        for layer, block in enumerate(self.vit.blocks):
-            if layer in rule:
-                t = select(t, self.scorer(layer), rule[layer], self.prefix, self.package)
-            q, k, v = qkv(block, t.x)
-            x = t.x + t.rows.attention(block, q, k, v)
-            if trace is not None:
-                self.note(trace, layer, t, q, k)
-            t = t._replace(x=x + mlp(block, x), folded=None)
-        return self.answer(t)
+        return self.answer(self.tokens(images, select, self.rule(point), trace=trace))
+
+    def tokens(self, images: Tensor, select: Select, rule: Mapping[int, float], stop: int | None = None,
+               trace: Trace | None = None) -> Tokens:
+        """The tokens that come to the block `stop`, 0-based, or to the head (None).
+
+        rule: before which block something is dropped, and what decides it, in the words of `select`.
+        """
+        check_images(images, image_size(self.vit), self.vit.cls_token)
+        t = self.first(images)
+        for stage in stages(self.vit):                                     # one, or the several of a PiT
+            t = enter(t, stage, self.prefix, self.persist)
+            for layer, block in stage.blocks.items():
+                if layer == stop:
+                    return t
+                if layer in rule:
+                    t = select(t, self.scorer(layer), rule[layer], self.prefix, self.package)
+                q, k, v = qkv(block, t.x)
+                x = t.x + t.rows.attention(block, q, k, v)
+                if trace is not None:
+                    self.note(trace, layer, stage.side, t, q, k)
+                t = t._replace(x=x + mlp(block, x), folded=None)
+        return t
+
+    def first(self, images: Tensor) -> Tokens:
+        """The tokens that come to the first block."""
+        x = embed(self.vit, images)                                        # [B, P + N, D]
+        ids = torch.arange(-self.prefix, x.shape[1] - self.prefix, device=x.device)
+        left = x[:, self.prefix:] if self.work.pools else None
+        return Tokens(x, ids.where(ids >= 0, PREFIX).expand(x.shape[0], -1), Even(), left=left)
 
     def asked(self, images: Tensor, factors: Sequence[float] = (), by_head: bool = False) -> tuple[Tokens, Tensor]:
         """The tokens that come to the selector after those of `factors` and its keep scores, shaped as their ids.
 
         by_head: those of each head, [..., H]. Prefix tokens, which nobody asks about, have 1.
         """
-        check_images(images, image_size(self.vit), self.vit.cls_token)
-        t, step = Tokens(embed(self.vit, images), self.numbered(images), Even()), 0
-        for layer, block in enumerate(self.vit.blocks):
-            if layer in self.after:
-                score = self.scorer(layer)
-                if step == len(factors):
-                    return t, asked(t, (lambda x, mean: score.by_head(x, mean)[0]) if by_head else score, self.prefix)
-                t, step = by_score(t, score, factors[step], self.prefix, self.package), step + 1
-            x = t.x + t.rows.attention(block, *qkv(block, t.x))
-            t = t._replace(x=x + mlp(block, x))
-        raise ValueError(f"there are {len(self.after)} selectors, so {len(factors)} factors leave none to ask")
-
-    def numbered(self, images: Tensor) -> Tensor:
-        """What the tokens are: [B, P + N], the number of a patch, or PREFIX."""
-        ids = torch.arange(-self.prefix, grid(self.vit) ** 2, device=images.device)
-        return ids.where(ids >= 0, PREFIX).expand(images.shape[0], -1)
+        if len(factors) >= len(self.after):
+            raise ValueError(f"there are {len(self.after)} selectors, so {len(factors)} factors leave none to ask")
+        block = self.after[len(factors)]
+        score = self.scorer(block)
+        t = self.tokens(images, by_score, dict(zip(self.after, factors)), block)
+        return t, asked(t, (lambda x, mean: score.by_head(x, mean)[0]) if by_head else score, self.prefix)
 
     def scorer(self, block: int) -> Score:
         """What scores the tokens before a block."""
         return uniform if self.score == "random" else self.selectors[self.after.index(block)]
 
-    def note(self, trace: Trace, layer: int, t: Tokens, q: Tensor, k: Tensor) -> None:
-        """Write one block into a trace."""
-        side = grid(self.vit)
+    def note(self, trace: Trace, layer: int, side: int, t: Tokens, q: Tensor, k: Tensor) -> None:
+        """Write one block, on a grid of side x side patches, into a trace."""
         folded = None if t.folded is None else t.folded(side * side)
         if isinstance(t.rows, Even):
             trace.add(layer, (side, side), t.ids, q, k, extra=0, folded=folded)
@@ -274,17 +267,20 @@ class SPViT(nn.Module):
         return head(self.vit, x, ids != PACKAGE)
 
     def token_macs(self, trace: Trace) -> Tensor:
-        """Multiply-adds [B] of what depends on how many tokens there were: blocks, selectors, an LV-ViT's head for patches."""
-        total, before, last = 0, None, len(self.vit.blocks) - 1
+        """Multiply-adds [B] of what depends on how many tokens there were: blocks, selectors, poolings, a head for patches."""
+        total, others, there = 0, self.prefix, blocks(self.vit)
         for part in trace.layers:
-            tokens = part.attended.sum(1) + part.extra
-            behind = (tokens - (tokens > 0) * self.prefix).double()        # of an image that is elsewhere in a cascade: 0
-            total = total + macs(self.vit.blocks[part.layer], tokens.double())
+            tokens = (part.attended.sum(1) + part.extra).double()
+            here = (tokens > 0).double()                                   # 0: an image that is elsewhere in a cascade
+            total = total + macs(there[part.layer], tokens)
+            if part.layer in self.work.pools:
+                total = total + 1e9 * self.work.pools[part.layer].cost(others) * here
             if part.folded is not None:
-                total = total + self.per_token(part.layer) * before
-            if part.layer == last:
-                total = total + 1e9 * self.work.per_patch * behind
-            before = behind
+                came = (part.attended | (part.folded > 0)).sum(1) + others - self.prefix
+                total = total + self.per_token(part.layer) * came * here
+            if part.layer == len(there) - 1:
+                total = total + 1e9 * self.work.per_patch * (tokens - self.prefix) * here
+            others = part.extra.double()
         return total
 
     def per_token(self, block: int) -> int:
@@ -298,25 +294,32 @@ class SPViT(nn.Module):
         """
         check_images(images, image_size(self.vit), self.vit.cls_token)
         decide, kept = decide or self.draw, []
-        x = embed(self.vit, images)                                        # [B, P + N, D]
-        alive, filled, bias = x.new_ones(len(x), x.shape[1] - self.prefix), x.new_ones(len(x), 0), None
-        for layer, block in enumerate(self.vit.blocks):
-            if layer in self.after:
-                step = partial(decide, self.after.index(layer))
-                x, alive, filled = by_mask(x, alive, filled, self.scorer(layer), step, self.prefix, self.package)
-                bias = policy_bias(torch.cat([alive.new_ones(len(x), self.prefix), alive, filled], 1))
-                kept.append(alive)
-            q, k, v = qkv(block, x)
-            x = x + attention(block, q, k, v, bias)
-            x = x + mlp(block, x)
-        patch = F.pad(alive > 0, (self.prefix, x.shape[1] - self.prefix - alive.shape[1]))
-        return Masked(head(self.vit, x, patch), self.vit.norm(x)[:, self.prefix:self.prefix + alive.shape[1]], kept)
+        x, *_, left, _ = self.first(images)
+        t = Veiled(x, x.new_ones(len(x), x.shape[1] - self.prefix), x.new_ones(len(x), 0), left)
+        for stage in stages(self.vit):
+            t = enter_veiled(t, stage, self.prefix, self.persist)
+            bias = self.gates(t) if kept else None
+            for layer, block in stage.blocks.items():
+                if layer in self.after:
+                    t = by_mask(t, self.scorer(layer), partial(decide, self.after.index(layer)), self.prefix, self.package)
+                    kept.append(t.alive)
+                    bias = self.gates(t)
+                q, k, v = qkv(block, t.x)
+                x = t.x + attention(block, q, k, v, bias)
+                t = t._replace(x=x + mlp(block, x))
+        patch = F.pad(t.alive > 0, (self.prefix, t.filled.shape[1]))
+        tokens = self.vit.norm(t.x)[:, self.prefix:self.prefix + t.alive.shape[1]]
+        return Masked(head(self.vit, t.x, patch), tokens, kept, t.alive)
+
+    def gates(self, t: Veiled) -> Tensor:
+        """What attention adds to its logits, [B, 1, T, T], so that nobody attends to what is not there."""
+        return policy_bias(torch.cat([t.alive.new_ones(len(t.x), self.prefix), t.alive, t.filled], 1))
 
     def draw(self, step: int, score: Tensor, alive: Tensor) -> Tensor:
         """Who stays in training, 0 or 1: [B, N]; of random scores, as many as are to."""
         if self.score == "selector":
             return gumbel(score)
-        before = self.keep[step - 1] if step else 1.0
+        before = alive.mean() if self.persist else self.work.coming(self.keep)[step]    # a pooling may leave more than planned
         return (score >= 1 - self.keep[step] / before).to(score.dtype)
 
     def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
@@ -329,7 +332,7 @@ class SPViT(nn.Module):
                 lesson = teacher.features(images)
                 logits, tokens = head(teacher.vit, lesson), teacher.vit.norm(lesson)[:, self.prefix:]
             terms["kl"] = self.lambdas["kl"] * kl(said.logits, logits)
-            terms["distill"] = self.lambdas["distill"] * apart(said.tokens, tokens, said.kept[-1])
+            terms["distill"] = self.lambdas["distill"] * apart(said.tokens, tokens, said.alive)
         yield terms
 
     def check_teacher(self, teacher: nn.Module) -> None:
@@ -337,20 +340,10 @@ class SPViT(nn.Module):
         if not isinstance(teacher, Dense):
             raise ValueError(f"SPViT learns from a dense net, not from a {type(teacher).__name__}; give the one it starts from, "
                              'made with vitlab.create("dense", ...)')
-        there, here = ((grid(vit), vit.num_prefix_tokens, vit.embed_dim) for vit in (teacher.vit, self.vit))
+        there, here = ((stages(vit)[-1].side, prefix_tokens(vit), vit.embed_dim) for vit in (teacher.vit, self.vit))
         if there != here:
             raise ValueError(f"the teacher has {there[0]}x{there[0]} patches of width {there[2]}, this net {here[0]}x{here[0]} "
                              f"of {here[2]}, so their tokens cannot be compared; give a teacher on the same backbone and size")
-
-
-def quarters(depth: int) -> tuple[int, ...]:
-    """The blocks behind which selectors stand: 3, 6, 9 of 12, 4, 8, 12 of 16, 5, 10, 15 of 20."""
-    return tuple(sorted({n * depth // 4 for n in (1, 2, 3)} - {0}))
-
-
-def geometric(count: int, k: float = 0.5) -> tuple[float, ...]:
-    """Shares k, k², k³, …; where a limit is to be met, `solve` finds their power."""
-    return tuple(k ** (step + 1) for step in range(count))
 
 
 def uniform(x: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
