@@ -245,6 +245,9 @@ def test_the_cost_of_every_image_follows_from_its_trace(make, knobs):
     net = settled(make(**knobs), images)
     counted = [count(net, image[None], None) / 1e9 for image in images]
     assert vitlab.gmacs(net, images) == pytest.approx(counted, rel=1e-6)
+    with torch.no_grad():
+        net(images, None, trace := vitlab.Trace())
+    assert (net.token_macs(trace) / 1e9 + net.work.ends).tolist() == pytest.approx(counted, rel=1e-6)     # poolings and all
     assert len(set(counted)) > 1
 
 
