@@ -18,7 +18,7 @@ from vitlab.methods.supervit import Point, resize_patches
     ({"align": "image"}, lambda x: F.interpolate(x, (32, 32), mode="bilinear", align_corners=False)),
     ({"align": "patch"}, lambda x: resize_patches(x, 32, patch=8)),
     ({"align": "patch", "mode": "bicubic"}, lambda x: resize_patches(x, 32, patch=8, mode="bicubic")),
-], ids=str)
+], ids=("as it is", "bicubic", "image", "patch", "patch, bicubic"))
 @torch.no_grad()
 def test_a_picture_is_resized_as_the_knobs_say(knobs, resized):
     method, images = vitlab.create("supervit", "micro_plain8", num_classes=10, lengths=(4, 7), **knobs).eval(), pictures(2)
