@@ -12,7 +12,7 @@ from vitlab.trace import Trace
 
 DISTILLED = {"tau": 0.9, "lambda_": 0.5, "teacher": "soft", "w_feat": 0.0, "w_attn": 0.0}
 KNOBS = {
-    "dense": {},
+    "dense": {"width": None},
     "supervit": {"lengths": None, "rates": (0.5, 0.7, 1.0), "drop_blocks": None, "subnets": "four", "objective": "ce_kl",
                  "token_type": "low", "count_cls": True, "align": "image_ac", "mode": "bilinear", "embedding": "shared",
                  "resample": True},
@@ -23,6 +23,10 @@ KNOBS = {
     "adaptive_depth": {"exits": None},
     "revit": {"lengths": None, "patch": "separate", "positions": "separate", "norm": "tal", "stem": "patch", "dist_token": "none",
               **DISTILLED, "head_per_length": False, "assigner": None},
+    "spvit": {"budget": None, "keep": None, "latency": None, "after": None, "package": "normalised", "merge": None,
+              "persist": False, "heads": None, "branch": True, "shared": True, "width": "code", "layer": "mlp",
+              "activation": "gelu", "score": "selector", "ratio": "batch", "lambda_kl": 0.5, "lambda_distill": 0.5,
+              "lambda_ratio": 2.0, "factors": None},
 }
 LABELS = {"label_split": "train", "share": 0.2, "folds": 2, "seed": 0}
 CALLS = [
@@ -34,7 +38,8 @@ CALLS = [
     (lengths.labels_of, {"rule": "min_correct", "unsolved": "largest"}), (lengths.random, {"seed": 0}),
     (lengths.oracle, {"unsolved": "smallest"}), (lengths.learned, {"cost_weight": 0.0, "gmacs": 0.0}),
     (budget.solve, {"how": "exhaustive", "seed": 0}), (budget.curve, {"how": "exhaustive", "seed": 0}),
-    (budget.genetic, {"seed": 0}), (budget.random_like, {"seed": 0}), (Trace.add, {"fed": None, "extra": 1, "mask": None}),
+    (budget.genetic, {"seed": 0}), (budget.random_like, {"seed": 0}),
+    (Trace.add, {"fed": None, "extra": 1, "mask": None, "folded": None}),
     (vitlab.fit, {"val": None, "teacher": None, "out": None, "resume": True, "replicas": None}),
 ]
 

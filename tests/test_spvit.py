@@ -505,7 +505,8 @@ def test_a_plan_whose_first_selector_drops_nothing_is_calibrated():
     ({"after": ()}, "ascending"),
     ({"after": (2, 2)}, "ascending"), ({"package": "box"}, "package must be one of"), ({"merge": 1}, "True or False"),
     ({"score": "magnitude"}, "score must be"), ({"ratio": "mean"}, "ratio must be"), ({"heads": 5}, "does not fit a width of 64"),
-    ({"width": "wide"}, "width of a selector"), ({"layer": "conv9"}, "layer of a selector"), ({"shared": "no"}, "shared of a"),
+    ({"width": "wide"}, "width of a selector"), ({"layer": "conv9"}, "layer of a selector"),
+    ({"shared": "no"}, "shared must be True or False"),
     ({"activation": "silu"}, "activation of a selector"), ({"lambda_kl": -1}, "lambda_kl"),
     ({"factors": ((0.1, 0.2),)}, "rows of a budget"),
 ))

@@ -386,7 +386,7 @@ def test_what_heads_say_is_mapped_on_the_grid_of_their_stage(make):
 
 
 @pytest.mark.parametrize("knobs, words", (
-    ({"persist": "yes"}, "persist must be False, or True where a PiT"), ({"after": (0, 3)}, r"from 1 to 6, such as \(1, 3, 6\)"),
+    ({"persist": "yes"}, "persist must be True or False"), ({"after": (0, 3)}, r"from 1 to 6, such as \(1, 3, 6\)"),
     ({"heads": 5}, "does not fit a width of 16"), ({"merge": 1}, "merge must be True or False"),
 ))
 def test_a_knob_that_makes_no_sense_gets_one_sentence(make, knobs, words):

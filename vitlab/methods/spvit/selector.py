@@ -42,9 +42,6 @@ class Design:
                                      ("activation", self.activation, ACTIVATIONS)):
             if value not in choices:
                 raise ValueError(f"{name} of a selector must be one of {', '.join(choices)}, not {value!r}")
-        for name in ("branch", "shared"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} of a selector must be True or False, not {getattr(self, name)!r}")
         count = heads if self.heads is None else whole(self.heads, "heads")
         if width % count or width // count % 4:
             fit = [n for n in range(1, width // 4 + 1) if width % n == 0 and width // n % 4 == 0]

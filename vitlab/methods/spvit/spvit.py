@@ -46,7 +46,7 @@ from vitlab.methods.spvit.prune import PACKAGE, PREFIX, Score, Tokens, Veiled, a
 from vitlab.methods.spvit.selector import Design, Selector
 from vitlab.methods.spvit.shares import asked_for, geometric, places
 from vitlab.methods.spvit.stages import enter, enter_veiled
-from vitlab.numbers import plain, real, several
+from vitlab.numbers import flag, plain, real, several
 from vitlab.packed import Even, Packed
 from vitlab.recipe import Recipe
 from vitlab.trace import Trace
@@ -104,19 +104,20 @@ class SPViT(nn.Module):
                  factors: Sequence[Sequence[float]] | None = None):
         super().__init__()
         check_backbone(vit, staged=True)
-        self.vit, self.prefix, self.persist = vit, prefix_tokens(vit), persist
+        self.vit, self.prefix, self.persist = vit, prefix_tokens(vit), flag(persist, "persist")
         self.after, staged = places(vit, after), len(stages(vit)) > 1
         self.package, self.score, self.ratio = Package(package, staged if merge is None else merge), score, ratio
         self.check_knobs(staged)
         self.lambdas = {name: real(value, f"lambda_{name}") for name, value in (
             ("kl", lambda_kl), ("distill", lambda_distill), ("ratio", lambda_ratio))}
-        design, there = Design(heads, branch, shared, width, layer, activation), blocks(vit)
+        design = Design(heads, flag(branch, "branch"), flag(shared, "shared"), width, layer, activation)
+        there = blocks(vit)
         self.selectors = nn.ModuleList([Selector(there[block].attn.qkv.in_features, there[block].attn.num_heads, design)
                                         for block in (self.after if score == "selector" else ())])
         packages = 0 if package == "none" else 1 if self.package.merge else len(self.after)
-        self.work = multiply_adds(vit, self.after, [self.per_token(block) for block in self.after], packages, persist)
+        self.work = multiply_adds(vit, self.after, [self.per_token(block) for block in self.after], packages, self.persist)
         self.keep = asked_for(self.work, budget, keep, latency, lambda: clock(
-            vit, self.after, [self.scorer(block) for block in self.after], packages, persist))
+            vit, self.after, [self.scorer(block) for block in self.after], packages, self.persist))
         self.budget = self.work(self.keep)
         for selector, share, before in zip(self.selectors, self.keep, self.work.coming(self.keep)):
             selector.start_at(share / before)
@@ -131,7 +132,7 @@ class SPViT(nn.Module):
     def check_knobs(self, staged: bool) -> None:
         """Fail at the door: one sentence for each knob that makes no sense. staged: are there several stages, as in a PiT?"""
         self.package.check()
-        if not isinstance(self.persist, bool) or self.persist and not staged:
+        if self.persist and not staged:
             raise ValueError(f"persist must be False, or True where a PiT pools its patches, not {self.persist!r}")
         for name, value, choices in (("score", self.score, ("selector", "random")), ("ratio", self.ratio, ("batch", "image"))):
             if value not in choices:
