@@ -282,3 +282,10 @@ def test_candidates_of_all_exits_are_combined_only_where_they_are_few(monkeypatc
     exhaustive(exits, exits.cost[-1])
     assert (len(sizes) == 1 and min(sizes[0]) > 1) == combined
     assert combined or all(sorted(size)[:-1] == [1] * (exit_count - 2) for size in sizes)
+
+
+def test_the_descent_goes_on_until_nothing_changes():
+    exits = cascade(4, 60, seed=3, decimals=1)                              # one round of all exits is not enough here
+    marks = [budget.candidates(score, budget.LINE) for score in exits.score[:-1]]
+    front = budget.exhaustive_front(exits)
+    assert np.array_equal(budget.descend(exits, front, marks).thresholds, front.thresholds)

@@ -1,5 +1,6 @@
 """A training run's own numbers: rates by group, what a resumed run averages, what its note says, who is started."""
 from dataclasses import replace
+from time import perf_counter
 
 import pytest
 import torch
@@ -25,6 +26,14 @@ def test_every_net_of_a_cascade_has_the_backbones_rate():
     scales = {names[id(p)]: group["lr_scale"] for group in parameter_groups(method, Recipe(steps=1, lr=1e-3, lr_backbone=1e-5))
               for p in group["params"]}
     assert scales == {name: pytest.approx(0.01 if ".vit." in name else 1.0) for name in names.values()}
+
+
+def test_seconds_are_those_of_training(tmp_path):
+    began = perf_counter()
+    first = fit(interrupt(coin(), 2), blobs(24), RECIPE, out=tmp_path)
+    assert 0 < first.seconds.max() < perf_counter() - began
+    again = fit(coin(), blobs(24), RECIPE, out=tmp_path)
+    assert first.seconds.max() < again.seconds.max() < perf_counter() - began
 
 
 def test_the_rate_in_the_history_is_the_recipes_not_the_backbones():

@@ -611,7 +611,8 @@ assert "note" not in checkpoint.read({str(path)!r})[0]
 # Several processes
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = Recipe(steps=7, batch=4, lr=1e-2, clip=1.0, ema=0.9, label_smoothing=0.1, same_draw=True)
+SHARED = Recipe(steps=7, batch=4, lr=1e-2, clip=1.0, ema=0.9, label_smoothing=0.1, same_draw=True,
+                log_every=4)                            # stopped after step 5 in the middle of a row
 SCRIPT = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
