@@ -1,7 +1,7 @@
 """The shipped SPViT, on hard `shapes`, and the dense net that it starts from.  python benchmarks/spvit_shipped.py
 
 The dense net is the largest length of the shipped ReViT, a plain ViT that never dropped a token. SPViT is fine-tuned from it to
-40 % of its cost for three times as long as in the study (benchmarks/spvit_small.py), then its thresholds are calibrated at
+40 % of its cost for three times as long as in the study (benchmarks/spvit_small.py), then it is calibrated at
 several budgets. Finished parts are kept under runs/ and read again, an interrupted one goes on.
 Writes data/checkpoints/dense_shapes.safetensors, spvit_shapes.safetensors and data/results/spvit_shipped_points.csv.
 """

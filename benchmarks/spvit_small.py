@@ -53,7 +53,7 @@ def pictures(seed: int):
 
 
 def held_out(seed: int):
-    """For the thresholds: of the difficulty that the net is tested on, and of no use to training."""
+    """To calibrate with: of the difficulty that the net is tested on, and of no use to training."""
     return vitlab.data.shapes("train", difficulty=TEST_DIAL, n=HELD_OUT, seed=seed + 200)
 
 

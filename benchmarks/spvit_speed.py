@@ -1,6 +1,6 @@
 """Is SPViT faster? DeiT-S at the paper's budget against timm's own DeiT-S.  python benchmarks/spvit_speed.py [device] [precision]
 
-Random weights; the selectors' last layers are set so that images keep different numbers of tokens, and the thresholds are
+Random weights; the selectors' last layers are set so that images keep different numbers of tokens, and they are
 calibrated on the batch itself, so its mean cost is the budget. All take turns in one process. `masked` is the official
 evaluation, which draws decisions and removes nothing. Writes data/results/spvit_speed_<device>_<precision>.csv.
 """
