@@ -11,7 +11,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods knows a method by name
     "block": set(), "tokens": set(), "losses": set(), "recipe": set(), "data": set(), "checkpoint": set(), "backbones": set(),
-    "evaluation": set(),
+    "evaluation": set(), "calibrated": set(),
     "numbers": set(),       # everyone may
     "trace": {"block", "tokens"},
     "packed": {"block"},
@@ -20,7 +20,7 @@ ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods kno
     "train": {"recipe", "checkpoint", "data", "evaluation"},
     "measure": {"trace", "cascade", "checkpoint", "data", "evaluation"},
     "methods": {"backbones", "block", "tokens", "packed", "losses", "recipe", "trace", "method", "checkpoint", "cascade", "data",
-                "measure", "evaluation", "train"},
+                "measure", "evaluation", "train", "calibrated"},
     "edge": {"backbones", "checkpoint", "data", "measure"},
     "attribution": {"trace", "evaluation"},
     "plots": {"trace", "data"},

@@ -387,7 +387,7 @@ def test_every_variant_trains_and_comes_back(knobs, tmp_path):
 def test_a_calibrated_budget_is_met_by_the_mean_image(ragged):
     net, _ = ragged
     pics = vitlab.data.shapes("test", n=100).take(slice(24))
-    for budget in net.factors.budgets:
+    for budget in net.factors.settings:
         assert vitlab.answers(net, pics, Point(budget)).gmacs.mean() == pytest.approx(budget, rel=0.01)
     between = vitlab.answers(net, pics, Point(1.15 * net.budget)).gmacs.mean()
     assert net.budget < between < 1.3 * net.budget
@@ -526,7 +526,7 @@ def test_a_point_out_of_reach_gets_one_sentence(point, words):
 def test_a_budget_that_is_not_calibrated_says_which_are(ragged):
     net, images = ragged
     with pytest.raises(ValueError, match="calibrated from"):
-        net(images, Point(0.5 * (net.factors.budgets[0] + net.work.floor(net.keep))))
+        net(images, Point(0.5 * (net.factors.settings[0] + net.work.floor(net.keep))))
 
 
 @pytest.mark.parametrize("teacher, words", (

@@ -59,6 +59,8 @@ class Trace:
         """
         self.follow((0,), layer)
         weight = cls_attention(q, k, None if mask is None else mask[:, :, :1]).mean(1)[:, extra:].detach()
+        if mask is not None and mask.dtype == torch.bool:
+            weight = weight.where(mask[:, 0, 0, :1], 0)                    # a class token that is absent looks at nobody
         empty = torch.zeros(len(ids), grid[0] * grid[1], device=ids.device)
         attended = patches(empty, ids, torch.ones_like(weight)).bool()
         reached = attended if fed is None else patches(empty, fed, torch.ones_like(fed, dtype=empty.dtype)).bool()

@@ -12,9 +12,11 @@ from vitlab.methods.dvt import DVT
 from vitlab.methods.revit import ReViT
 from vitlab.methods.spvit import SPViT
 from vitlab.methods.supervit import SuperViT
+from vitlab.methods.svit import SViT
 from vitlab.numbers import plain, whole
 
-METHODS = {"dense": Dense, "supervit": SuperViT, "dvt": DVT, "adaptive_depth": AdaptiveDepth, "revit": ReViT, "spvit": SPViT}
+METHODS = {"dense": Dense, "supervit": SuperViT, "dvt": DVT, "adaptive_depth": AdaptiveDepth, "revit": ReViT, "spvit": SPViT,
+           "svit": SViT}
 
 
 def create(method: str, backbone: str, num_classes: int | None = None, *, classes: Sequence[str] | None = None,

@@ -22,38 +22,6 @@ if TYPE_CHECKING:
 TURNS, NEAR, FAR = 8, 0.005, 0.03                       # at most; relative distances from the budget: near enough, and too far
 
 
-class Factors:
-    """Factors for several budgets: rows of GFLOPs and a factor for each selector, ascending."""
-
-    def __init__(self, rows: Sequence[Sequence[float]]):
-        self.rows = tuple(sorted(tuple(map(float, row)) for row in rows))
-
-    def __bool__(self) -> bool:
-        return bool(self.rows)
-
-    @property
-    def budgets(self) -> tuple[float, ...]:
-        """What is known, in GFLOPs."""
-        return tuple(row[0] for row in self.rows)
-
-    def at(self, budget: float, same: float) -> tuple[float, ...]:
-        """The factors for a budget, on a straight line between its neighbours; ValueError for one beyond the ends.
-
-        same: relative distance at which two budgets are one.
-        """
-        low, high = self.budgets[0], self.budgets[-1]
-        if not low * (1 - same) <= budget <= high * (1 + same):
-            raise ValueError(f"this net is calibrated from {low:.4g} to {high:.4g} GFLOPs, not for {budget:.4g}; choose another "
-                             "budget, calibrate this one too, or use Point(..., fixed=True)")
-        nearest = min(self.rows, key=lambda row: abs(row[0] - budget))
-        if abs(nearest[0] / budget - 1) <= same:
-            return nearest[1:]
-        below = max(row for row in self.rows if row[0] <= budget)
-        above = min(row for row in self.rows if row[0] >= budget)
-        part = (budget - below[0]) / (above[0] - below[0])
-        return tuple(a + part * (b - a) for a, b in zip(below[1:], above[1:], strict=True))
-
-
 def calibrate(net: "SPViT", data, budgets: Sequence[float] | None = None, *, batch: int = 64) -> None:
     """Set a net's factors so that the mean image of `data` costs each budget in GFLOPs (None: `net.offered`).
 

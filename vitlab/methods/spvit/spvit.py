@@ -35,9 +35,9 @@ from torch import Tensor, nn
 
 from vitlab.backbones import blocks, check_backbone, check_images, embed, head, image_size, prefix_tokens, stages
 from vitlab.block import attention, macs, mlp, qkv
+from vitlab.calibrated import Calibrated
 from vitlab.losses import cross_entropy, kl
 from vitlab.method import Dense, own_point
-from vitlab.methods.spvit.calibrate import Factors
 from vitlab.methods.spvit.clock import clock
 from vitlab.methods.spvit.limit import SAME, multiply_adds, solve
 from vitlab.methods.spvit.objective import apart, gumbel, off_target, policy_bias
@@ -163,9 +163,9 @@ class SPViT(nn.Module):
         rows = [several(row, "factors must be rows of numbers") for row in table or ()]
         if any(len(row) != len(self.after) + 1 for row in rows):
             raise ValueError(f"factors must be rows of a budget and {len(self.after)} factors, not {rows}")
-        self.factors = Factors(rows)
+        self.factors = Calibrated(rows, "budget", "GFLOPs")
         dense = self.work.dense
-        budgets = self.factors.budgets or self.offered
+        budgets = self.factors.settings or self.offered
         self.points = tuple(Point(b) for b in budgets if b < (1 - SAME) * dense) + (Point(dense),)
         if hasattr(self, "made"):
             self.made["knobs"] = {**self.made["knobs"], "factors": self.factors.rows or None}

@@ -1,0 +1,53 @@
+"""Which tokens a block works on, and how it does without touching the others.
+
+A decision is bool [B, T], another number in each image, or positions [B, n], the same number in each. Either way the tokens
+taken go through the block by themselves, and come back to their places among those that stayed behind.
+Letters: B images · T tokens of an image · n taken, the same number in each · D width.
+"""
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vitlab.packed import Even, Packed
+from vitlab.tokens import put, take
+
+
+class Some(NamedTuple):
+    """Some of the tokens [B, T, D]: positions [B, n], or [1, sum of n] counted through all images."""
+
+    index: Tensor
+    rows: Even | Packed
+
+    def taken(self, x: Tensor) -> Tensor:
+        """[B, T, ...] -> [B, n, ...], or packed [1, sum of n, ...]."""
+        return take(x, self.index) if isinstance(self.rows, Even) else x.flatten(0, 1)[self.index]
+
+    def back(self, x: Tensor, y: Tensor) -> Tensor:
+        """A copy of x [B, T, ...] with y, shaped as `taken` gives it, in the places it was taken from."""
+        if isinstance(self.rows, Even):
+            return put(x, self.index, y)
+        return x.flatten(0, 1).index_copy(0, self.index[0], y[0]).unflatten(0, x.shape[:2])
+
+
+Rule = Callable[[int, Tensor, Tensor, int], Some]
+# gate, log-odds [B, n], who may take part [B, n], how many tokens before these are not asked -> who takes part
+
+
+def some(takes_part: Tensor) -> Some:
+    """The tokens that take part, bool [B, T], in one row; none of an image is allowed."""
+    lengths = takes_part.sum(1).tolist()                                   # waits for the device, once a gate
+    return Some(takes_part.flatten().nonzero()[:, 0][None], Packed(lengths, takes_part.device))
+
+
+def best(odds: Tensor, count: int, prefix: int) -> Some:
+    """The prefix tokens and, of those asked, the `count` that most want to: their number is known before, so it exports."""
+    first = torch.arange(prefix, device=odds.device).expand(odds.shape[0], -1)
+    return Some(torch.cat([first, prefix + odds.topk(count).indices], 1), Even())
+
+
+def above(thresholds: Sequence[float]) -> Rule:
+    """Who takes part where log-odds above a threshold decide; who is not asked, always."""
+    return lambda gate, odds, may, before: some(F.pad((odds > thresholds[gate]) & may, (before, 0), value=True))
