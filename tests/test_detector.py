@@ -12,7 +12,7 @@ from vitlab.methods.svit.detection.pyramid import Pyramid
 from vitlab.train.run import parameter_groups
 
 SIDE = 64                   # 8x8 patches
-RECIPE = vitlab.Recipe(steps=2, batch=2, lr=1e-3)
+RECIPE = vitlab.Recipe(steps=2, batch=1, lr=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +207,7 @@ def test_the_same_seed_trains_the_same_weights_and_another_not(data):
     for seed in (0, 0, 1):
         detector = small(data)
         torch.manual_seed(seed + len(runs))
-        history = train(detector, data, vitlab.Recipe(steps=2, batch=2, lr=1e-3, seed=seed))
+        history = train(detector, data, vitlab.Recipe(steps=2, batch=1, lr=1e-3, seed=seed))
         runs.append((detector.state_dict(), history.loss.tolist()))
         assert not detector.training and history.step.tolist() == [1, 2]
     assert all(torch.equal(runs[0][0][name], runs[1][0][name]) for name in runs[0][0]) and runs[0][1] == runs[1][1]
