@@ -8,8 +8,8 @@ from samples import between, pictures, sharpen
 import vitlab
 from vitlab.block import attention, project
 from vitlab.methods.spvit import Point, calibrate, objective
-from vitlab.methods.spvit.calibrate import best
 from vitlab.methods.spvit.package import Package
+from vitlab.methods.spvit.prune import best
 from vitlab.methods.spvit.selector import Design, Selector
 from vitlab.packed import Even
 

@@ -5,8 +5,8 @@ Backgrounds are transparent and text is mid-grey, so that one figure reads on a 
 from vitlab.plots.curves import exits, speed, tokens_by_layer, tradeoff, training
 from vitlab.plots.files import save
 from vitlab.plots.groups import by_group, gallery
-from vitlab.plots.pictures import attention_map, attribution, heads, heat, kept, package
+from vitlab.plots.pictures import attention_map, attribution, heads, heat, kept, package, returns
 from vitlab.plots.theme import color_of
 
 __all__ = ["attention_map", "attribution", "by_group", "color_of", "exits", "gallery", "heads", "heat", "kept", "package",
-           "save", "speed", "tokens_by_layer", "tradeoff", "training"]
+           "returns", "save", "speed", "tokens_by_layer", "tradeoff", "training"]

@@ -122,6 +122,12 @@ def deserved(total: Tensor, factor: float) -> Tensor:
     return (factor * total).round().clamp(min=1)
 
 
+def best(score: Tensor, alive: Tensor, factor: float) -> Tensor:
+    """Who stays, as `by_score` decides for packed tokens: scores [B, N] and who is alive -> 0 or 1."""
+    ranks = score.where(alive > 0, float("-inf")).argsort(dim=1, descending=True, stable=True).argsort(1)
+    return (ranks < deserved((score * alive).sum(1), factor)[:, None]).to(alive.dtype) * alive
+
+
 def by_mask(t: Veiled, score: Score, decide: Callable[[Tensor, Tensor], Tensor], prefix: int, package: Package) -> Veiled:
     """Nothing is removed; what is dropped is no longer alive, and there is a package more, or more in it.
 

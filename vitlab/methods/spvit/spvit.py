@@ -40,9 +40,9 @@ from vitlab.losses import cross_entropy, kl
 from vitlab.method import Dense, own_point
 from vitlab.methods.spvit.clock import clock
 from vitlab.methods.spvit.limit import SAME, multiply_adds, solve
-from vitlab.methods.spvit.objective import apart, gumbel, off_target, policy_bias
+from vitlab.methods.spvit.objective import apart, certain, gumbel, off_target, policy_bias
 from vitlab.methods.spvit.package import Package
-from vitlab.methods.spvit.prune import PACKAGE, PREFIX, Score, Tokens, Veiled, asked, by_count, by_mask, by_score
+from vitlab.methods.spvit.prune import PACKAGE, PREFIX, Score, Tokens, Veiled, asked, best, by_count, by_mask, by_score
 from vitlab.methods.spvit.selector import Design, Selector
 from vitlab.methods.spvit.shares import asked_for, geometric, places
 from vitlab.methods.spvit.stages import enter, enter_veiled
@@ -87,7 +87,9 @@ class SPViT(nn.Module):
     package: "normalised" (Eq. 8), "mean", "sum" or "none".  merge: packages are added up to one (Table 7; None: in a PiT).
     persist: what a PiT's selectors drop stays dropped in later stages; shares are then of all patches, else of the stage's own.
     heads, branch, shared, width, layer, activation: see `selector.Design`.  score: "selector", or "random" (Table 11).
-    ratio: the shares are met by the mean over a "batch" or by every "image".  lambda_kl, lambda_distill, lambda_ratio: Eq. 12.
+    ratio: the shares are met by the mean over a "batch" or by every "image".  decisions: in training, "drawn" as in the paper or
+    "best", as at test time: to finish a training with, so that the net sees the mixtures it will be tested on.
+    lambda_kl, lambda_distill, lambda_ratio: Eq. 12.
     factors: what `calibrate` found, for checkpoints: rows of a budget and a factor for each selector.
     Raises ValueError for a knob that makes no sense, and for a limit that is out of reach.
     """
@@ -100,13 +102,14 @@ class SPViT(nn.Module):
                  latency: float | None = None, after: Sequence[int] | None = None, *, package: str = "normalised",
                  merge: bool | None = None, persist: bool = False, heads: int | None = None, branch: bool = True,
                  shared: bool = True, width: str = "code", layer: str = "mlp", activation: str = "gelu", score: str = "selector",
-                 ratio: str = "batch", lambda_kl: float = 0.5, lambda_distill: float = 0.5, lambda_ratio: float = 2.0,
-                 factors: Sequence[Sequence[float]] | None = None):
+                 ratio: str = "batch", decisions: str = "drawn", lambda_kl: float = 0.5, lambda_distill: float = 0.5,
+                 lambda_ratio: float = 2.0, factors: Sequence[Sequence[float]] | None = None):
         super().__init__()
         check_backbone(vit, staged=True)
         self.vit, self.prefix, self.persist = vit, prefix_tokens(vit), flag(persist, "persist")
         self.after, staged = places(vit, after), len(stages(vit)) > 1
         self.package, self.score, self.ratio = Package(package, staged if merge is None else merge), score, ratio
+        self.decisions = decisions
         self.check_knobs(staged)
         self.lambdas = {name: real(value, f"lambda_{name}") for name, value in (
             ("kl", lambda_kl), ("distill", lambda_distill), ("ratio", lambda_ratio))}
@@ -134,7 +137,8 @@ class SPViT(nn.Module):
         self.package.check()
         if self.persist and not staged:
             raise ValueError(f"persist must be False, or True where a PiT pools its patches, not {self.persist!r}")
-        for name, value, choices in (("score", self.score, ("selector", "random")), ("ratio", self.ratio, ("batch", "image"))):
+        for name, value, choices in (("score", self.score, ("selector", "random")), ("ratio", self.ratio, ("batch", "image")),
+                                     ("decisions", self.decisions, ("drawn", "best"))):
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
@@ -319,7 +323,7 @@ class SPViT(nn.Module):
     def draw(self, step: int, score: Tensor, alive: Tensor) -> Tensor:
         """Who stays in training, 0 or 1: [B, N]; of random scores, as many as are to."""
         if self.score == "selector":
-            return gumbel(score)
+            return gumbel(score) if self.decisions == "drawn" else certain(best(score.detach(), alive, 1.0), score)
         before = alive.mean() if self.persist else self.work.coming(self.keep)[step]    # a pooling may leave more than planned
         return (score >= 1 - self.keep[step] / before).to(score.dtype)
 
