@@ -255,6 +255,7 @@ def test_without_the_extra_one_sentence_says_how_to_get_it(name, file, tmp_path,
         vitlab.export(file[0], tmp_path / "net.onnx")
 
 
+@pytest.mark.slow
 def test_int8_answers_of_a_trained_net_agree_on_most_pictures(tmp_path):
     net = vitlab.load(ROOT / "data" / "checkpoints" / "supervit_shapes.safetensors")
     point, images = net.Point(8, 0.5), shapes("val", n=200, size=56).images(slice(None))

@@ -27,8 +27,8 @@ KNOBS = {
               "persist": False, "heads": None, "branch": True, "shared": True, "width": "code", "layer": "mlp",
               "activation": "gelu", "score": "selector", "ratio": "batch", "decisions": "drawn", "lambda_kl": 0.5,
               "lambda_distill": 0.5, "lambda_ratio": 2.0, "factors": None},
-    "svit": {"keep": 0.7, "first": None, "pruned": "return", "rate": "batch", "gate": "mlp", "lambda_ratio": 4.0,
-             "thresholds": None},
+    "svit": {"keep": 0.7, "first": None, "pruned": "return", "rate": "batch", "gate": "mlp", "decisions": "drawn",
+             "lambda_ratio": 4.0, "thresholds": None},
 }
 LABELS = {"label_split": "train", "share": 0.2, "folds": 2, "seed": 0}
 CALLS = [

@@ -121,6 +121,25 @@ def test_three_selectors_stand_where_the_paper_puts_them():
     assert [made(b).after for b in ("deit_small", "micro_patch8", "micro_patch4")] == [(3, 6, 9), (1, 2, 3), (1, 3, 4)]
 
 
+@torch.no_grad()
+def test_a_training_can_end_with_the_decisions_of_test_time():
+    net, images = spread_out(made(decisions="best")), pictures(6)
+    one, other = net.masked(images), net.masked(images)
+    assert torch.equal(one.logits, other.logits) and one.kept[0].mean() < 1
+    factors = lambda step, score, alive: best(score, alive, 1.0)           # noqa: E731
+    assert torch.equal(net.masked(images, factors).logits, one.logits)
+    net.set_factors([(net.budget, 1.0, 1.0, 1.0)])
+    torch.testing.assert_close(net(images), one.logits, atol=1e-5, rtol=1e-5)
+
+
+def test_a_certain_decision_has_the_gradient_of_its_probability():
+    score = torch.rand(2, 5, requires_grad=True)
+    stays = objective.certain((score > 0.5).float(), score)
+    assert torch.equal(stays > 0.5, score > 0.5)
+    stays.sum().backward()
+    assert torch.equal(score.grad, torch.ones(2, 5))
+
+
 # three ways of dropping are one -----------------------------------------------------------------------------------------
 
 def decisions(net, images, point=None):

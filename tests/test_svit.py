@@ -7,7 +7,7 @@ import vitlab
 from vitlab.block import attention, mlp, qkv
 from vitlab.measure import cost
 from vitlab.methods.svit import Point, calibrate
-from vitlab.methods.svit.gates import Gate, drawn, off_target
+from vitlab.methods.svit.gates import Gate, drawn, most, off_target
 from vitlab.methods.svit.select import some
 
 KINDS = ({}, {"pruned": "inherit"}, {"pruned": "discard"}, {"gate": "linear"}, {"gate": "global"}, {"first": 1})
@@ -244,6 +244,27 @@ def test_drawing_keeps_each_token_with_its_probability():
     torch.testing.assert_close(said.mean(0), odds[0].sigmoid(), atol=0.03, rtol=0)
 
 
+def test_who_wants_most_takes_part_with_the_gradient_of_wanting_it():
+    odds, may = torch.randn(3, 8).requires_grad_(), torch.ones(3, 8)
+    may[:, 0] = 0
+    said = most(odds, may, 0.5, "batch")
+    falling = odds.where(may > 0, odds.new_tensor(float("-inf"))).flatten().sort(descending=True).values
+    assert torch.equal(said > 0, (odds >= falling[11]) & (may > 0)) and said.sum() == 12
+    assert most(odds, may, 0.5, "image").sum(1).tolist() == [4, 4, 4]
+    assert most(odds, may, 1.0, "batch").sum() == may.sum()                # who may not does not, whatever is asked
+    said.sum().backward()
+    torch.testing.assert_close(odds.grad, odds.detach().sigmoid() * (1 - odds.detach().sigmoid()))
+
+
+def test_settled_decisions_meet_their_shares_without_noise():
+    net, images = made(decisions="most"), pictures(6)
+    one, other = net.masked(images), net.masked(images)
+    assert torch.equal(one.logits, other.logits)
+    for took, share in zip(one.drawn, net.shares(net.keep), strict=True):
+        assert took.mean().item() == pytest.approx(share, abs=1 / took.numel())
+    assert next(net.losses(images, torch.arange(6)))["ratio"].item() < 1e-4
+
+
 def test_the_loss_lets_images_of_a_batch_lend_each_other_tokens_and_the_fixed_one_does_not():
     lent = torch.zeros(2, 10)
     lent[0] = 1
@@ -305,6 +326,7 @@ def test_calibration_is_written_into_a_checkpoint_and_needs_no_other_training(tm
     ({"keep": [1, .5, .5, .5, .5]}, "the first below 1"),
     ({"pruned": "forget"}, "pruned must be one of return, inherit, discard"),
     ({"rate": "pixel"}, "rate must be one of batch, image"), ({"gate": "cnn"}, "gate must be one of mlp, linear, global, random"),
+    ({"decisions": "best"}, "decisions must be one of drawn, most"),
     ({"first": 7}, "first must be a whole number from 1 to 6"), ({"first": 0}, "first must be a whole number"),
     ({"lambda_ratio": -1}, "lambda_ratio must be a number"), ({"thresholds": [(0.7, 1.0)]}, "5 thresholds"),
     ({"pruned": "inherit", "keep": (.5, .6, .4)}, "none above the one before it"),
