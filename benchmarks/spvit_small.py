@@ -83,8 +83,8 @@ def train(seed: int, name: str, stretches: tuple[int, ...] | None = None, out: s
         recipe = replace(RECIPE, steps=steps, seed=seed + 50 * stretch, lr=SECOND_LR if stretch else RECIPE.lr)
         if isinstance(net, vitlab.Dense):                   # it has no selectors: its one rate is the backbone's
             recipe = replace(recipe, lr=RECIPE.lr_backbone, lr_backbone=None)
-        elif stretch:
-            net.decisions = "best"
+        elif stretch and net.selectors:
+            net.settle()
         finish(net, pictures(seed), recipe, folder.with_name(folder.name + "_2" * stretch), **taught)
     if getattr(net, "selectors", ()):                       # random scores keep the same number of every picture
         calibrate(net, held_out(seed), [net.budget])

@@ -55,7 +55,8 @@ def train(seed: int, name: str, stretches: tuple[int, ...] = STRETCHES, out: str
     folder = RUNS / str(seed) / (out or name.replace(" ", "_"))
     for stretch, steps in enumerate(stretches):
         recipe = replace(RECIPE, steps=steps, seed=seed + 50 * stretch, lr=SECOND_LR if stretch else RECIPE.lr)
-        net.decisions = "most" if stretch and name != "drawn to the end" else "drawn"
+        if stretch and name not in ("random", "drawn to the end"):
+            net.settle()
         finish(net, pictures(seed), recipe, folder.with_name(folder.name + "_2" * stretch))
     if net.gate != "random":                                # random gates take the same number of every picture
         calibrate(net, held_out(seed), [KEEP])

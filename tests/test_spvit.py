@@ -123,7 +123,9 @@ def test_three_selectors_stand_where_the_paper_puts_them():
 
 @torch.no_grad()
 def test_a_training_can_end_with_the_decisions_of_test_time():
-    net, images = spread_out(made(decisions="best")), pictures(6)
+    net, images = spread_out(made()), pictures(6)
+    net.settle()
+    assert net.made["knobs"]["decisions"] == "best"
     one, other = net.masked(images), net.masked(images)
     assert torch.equal(one.logits, other.logits) and one.kept[0].mean() < 1
     factors = lambda step, score, alive: best(score, alive, 1.0)           # noqa: E731

@@ -257,7 +257,9 @@ def test_who_wants_most_takes_part_with_the_gradient_of_wanting_it():
 
 
 def test_settled_decisions_meet_their_shares_without_noise():
-    net, images = made(decisions="most"), pictures(6)
+    net, images = made(), pictures(6)
+    net.settle()
+    assert net.made["knobs"]["decisions"] == "most"
     one, other = net.masked(images), net.masked(images)
     assert torch.equal(one.logits, other.logits)
     for took, share in zip(one.drawn, net.shares(net.keep), strict=True):

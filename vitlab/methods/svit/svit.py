@@ -149,6 +149,12 @@ class SViT(nn.Module):
                              f"{wrong[0]}; take one of the same name, image size and number of classes")
         self.vit.load_state_dict({name: there[name] for name in here})
 
+    def settle(self) -> None:
+        """From now on training decides as test time will: what a training ends with (decisions="most")."""
+        self.decisions = "most"
+        if hasattr(self, "made"):
+            self.made["knobs"] = {**self.made["knobs"], "decisions": "most"}
+
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that the DeiT recipe does not decay."""
         return {"vit.pos_embed", "vit.cls_token"}
