@@ -131,13 +131,14 @@ def claims(seed: int, net, test) -> list[dict]:
 def main(*seeds: str) -> None:
     torch.set_num_threads(1)
     rows, said = [], []
+    nets = {(name, seed): train(seed, name) for name in VARIANTS for seed in map(int, seeds or ("0", "1", "2"))}
     for seed in map(int, seeds or ("0", "1", "2")):
         test = vitlab.data.shapes("test", difficulty=TEST_DIAL, n=TESTED, seed=seed + 100)
         plain = vitlab.answers(dense(), test)
         rows.append({"seed": seed, "variant": "dense", "budget": plain.gmacs.mean(), "gmacs": plain.gmacs.mean(),
                      "top1": 100 * plain.correct.mean()})
         for name in VARIANTS:
-            net = train(seed, name)
+            net = nets[name, seed]
             rows.append(row(seed, name, net, test))
             if name == "selector":
                 said += claims(seed, net, test)
