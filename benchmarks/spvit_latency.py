@@ -11,14 +11,14 @@ import pandas as pd
 import torch
 
 import vitlab
-from vitlab.measure import write
+from vitlab.measure import latency_race, write
 from vitlab.measure.records import DATA
 from vitlab.methods.spvit import Point
-from vitlab.methods.spvit.clock import clock, medians
+from vitlab.methods.spvit.clock import clock
 from vitlab.methods.spvit.limit import solve
 from vitlab.methods.spvit.shares import geometric
 
-BACKBONES, SHARES, RUNS = ("deit_tiny", "deit_small"), (0.6, 0.7, 0.8), 101
+BACKBONES, SHARES, RUNS = ("deit_tiny", "deit_small"), (0.6, 0.7, 0.8), 200
 
 
 def rows(backbone: str, device: str) -> list[dict]:
@@ -32,14 +32,13 @@ def rows(backbone: str, device: str) -> list[dict]:
     for share in SHARES:
         keep = solve(table, share * table.dense, geometric(table))
         nets[share] = vitlab.create("spvit", backbone, keep=keep).to(device).eval()
-    jobs = {"dense": lambda: dense(image)}
-    jobs |= {share: (lambda net=net: net(image, Point(fixed=True))) for share, net in nets.items()}
-    with torch.inference_mode():
-        times = medians(jobs, torch.device(device), RUNS)
-    return [{"backbone": backbone, "asked_share": share, "measured_share": times[share] / times["dense"],
-             "off": times[share] / times["dense"] / share - 1, "asked_ms": share * table.dense, "measured_ms": times[share],
-             "dense_ms": times["dense"], "dense_ms_by_table": table.dense, "gmacs": net.budget,
-             "kept": " ".join(f"{k:.3f}" for k in net.keep)} for share, net in nets.items()]
+    race = latency_race({"dense": dense} | {share: (net, Point(fixed=True)) for share, net in nets.items()}, image, runs=RUNS)
+    race = race.set_index("name")
+    took = (1 / race.speed_up).to_dict()                    # of the dense net's time, round by round
+    return [{"backbone": backbone, "asked_share": share, "measured_share": took[share], "off": took[share] / share - 1,
+             "asked_ms": share * table.dense, "measured_ms": race.median_ms[share], "dense_ms": race.median_ms["dense"],
+             "dense_ms_by_table": table.dense, "gmacs": net.budget, "kept": " ".join(f"{k:.3f}" for k in net.keep)}
+            for share, net in nets.items()]
 
 
 def main(device: str = "cpu", threads: str = "1") -> None:
