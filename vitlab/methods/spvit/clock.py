@@ -15,7 +15,8 @@ from vitlab.block import attention, mlp, qkv
 from vitlab.evaluation import evaluating
 from vitlab.measure.speed import synchronise
 from vitlab.methods.spvit.limit import Pool, Work, line
-from vitlab.methods.spvit.prune import Score
+from vitlab.methods.spvit.prune import Score, beside
+from vitlab.methods.spvit.selector import Others
 from vitlab.packed import Even
 
 
@@ -37,7 +38,7 @@ def clock(vit: VisionTransformer, before: Sequence[int], scorers: Sequence[Score
             x = torch.randn(1, n, first.attn.qkv.in_features, generator=torch.Generator().manual_seed(n)).to(zeros)
             jobs["blocks", number, n] = partial(run, stage.blocks.values(), x)
             if scorer is not None:
-                jobs["selector", number, n] = partial(scorer, x, Even().mean)
+                jobs["selector", number, n] = partial(scorer, x, around(x, stage.side ** 2))
             if stage is found[-1]:
                 jobs["head", number, n] = partial(head, vit, x)
         if stage.pooling is not None:
@@ -59,6 +60,12 @@ def clock(vit: VisionTransformer, before: Sequence[int], scorers: Sequence[Score
     return Work("ms", times["stem",], lambda layer, n: blocks_ms[home[layer]](n) / depth[home[layer]],
                 lambda step, n: selector_ms[step](n), table("head", len(found) - 1), tuple(before), len(home), grid(vit) ** 2,
                 prefix, packages, pools, persist)
+
+
+def around(x: Tensor, patches: int) -> Others:
+    """What a selector may know of the tokens [1, n, D] of a picture, as if they were the first of its patches."""
+    ids = torch.arange(x.shape[1], device=x.device).clamp(max=patches - 1)[None]
+    return Others(Even().mean, partial(beside, ids, Even(), patches))
 
 
 def run(blocks: Iterable[nn.Module], x: Tensor) -> Tensor:

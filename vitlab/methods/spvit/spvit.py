@@ -3,7 +3,7 @@
 Before three of the blocks a selector scores every patch. What it drops is folded into one package token, which takes part in
 all that follows. How much is to be kept follows from a limit: GFLOPs, or milliseconds on a device.
 
-paper -> here:  T (Eq. 6) = selector(x, mean) · D (Eq. 7) = keep · P (Eq. 8) = folded · rho_i (Eq. 11) = 1 - keep ·
+paper -> here:  T (Eq. 6) = selector(x, others) · D (Eq. 7) = keep · P (Eq. 8) = folded · rho_i (Eq. 11) = 1 - keep ·
 HardwareLimit (Eq. 10) = budget, latency · Eq. 12 = `losses`; phases and CKA are in `phases`.
 Where paper and official code differ:
   * shares to keep are of all patches, and the loss compares their mean over a batch (Eq. 11 mixes rho and 1 - rho);
@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import blocks, check_backbone, check_images, embed, head, image_size, prefix_tokens, stages
+from vitlab.backbones import blocks, check_backbone, check_images, embed, grid, head, image_size, prefix_tokens, stages
 from vitlab.block import attention, macs, mlp, qkv
 from vitlab.calibrated import Calibrated
 from vitlab.losses import cross_entropy, kl
@@ -43,7 +43,7 @@ from vitlab.methods.spvit.limit import SAME, multiply_adds, solve
 from vitlab.methods.spvit.objective import apart, certain, gumbel, off_target, policy_bias
 from vitlab.methods.spvit.package import Package
 from vitlab.methods.spvit.prune import PACKAGE, PREFIX, Score, Tokens, Veiled, asked, best, by_count, by_mask, by_score
-from vitlab.methods.spvit.selector import Design, Selector
+from vitlab.methods.spvit.selector import Design, Others, Selector
 from vitlab.methods.spvit.shares import asked_for, geometric, places
 from vitlab.methods.spvit.stages import enter, enter_veiled
 from vitlab.numbers import flag, plain, real, several
@@ -242,7 +242,7 @@ class SPViT(nn.Module):
         x = embed(self.vit, images)                                        # [B, P + N, D]
         ids = torch.arange(-self.prefix, x.shape[1] - self.prefix, device=x.device)
         left = x[:, self.prefix:] if self.work.pools else None
-        return Tokens(x, ids.where(ids >= 0, PREFIX).expand(x.shape[0], -1), Even(), left=left)
+        return Tokens(x, ids.where(ids >= 0, PREFIX).expand(x.shape[0], -1), Even(), left=left, patches=grid(self.vit) ** 2)
 
     def asked(self, images: Tensor, factors: Sequence[float] = (), by_head: bool = False) -> tuple[Tokens, Tensor]:
         """The tokens that come to the selector after those of `factors` and its keep scores, shaped as their ids.
@@ -254,7 +254,7 @@ class SPViT(nn.Module):
         block = self.after[len(factors)]
         score = self.scorer(block)
         t = self.tokens(images, by_score, dict(zip(self.after, factors)), block)
-        return t, asked(t, (lambda x, mean: score.by_head(x, mean)[0]) if by_head else score, self.prefix)
+        return t, asked(t, (lambda x, others: score.by_head(x, others)[0]) if by_head else score, self.prefix)
 
     def scorer(self, block: int) -> Score:
         """What scores the tokens before a block."""
@@ -357,7 +357,7 @@ class SPViT(nn.Module):
                              f"of {here[2]}, so their tokens cannot be compared; give a teacher on the same backbone and size")
 
 
-def uniform(x: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
+def uniform(x: Tensor, others: Others) -> Tensor:
     """For comparison: scores that know nothing, [B, n] of tokens [B, n, D]."""
     return torch.rand(x.shape[:-1], device=x.device)
 
