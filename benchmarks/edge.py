@@ -18,8 +18,9 @@ from torch import Tensor, nn
 import vitlab
 from vitlab import edge
 from vitlab.measure import gmacs, write
-from vitlab.measure.latency import latency_of, paired, turns
+from vitlab.measure.latency import LEAST, latency_of, paired, turns
 from vitlab.measure.records import DATA
+from vitlab.numbers import whole
 
 DENSE = "dense"
 BUDGETS = {"deit_tiny": (0.90, 1.00), "deit_small": (2.64, 3.86)}      # SPViT's in the paper, GFLOPs
@@ -74,6 +75,7 @@ def rows(backbone: str, image: Tensor, threads: int, runs: int, who: dict, paths
 
 
 def main(runs: str = "200", backbones: str = "deit_tiny,deit_small") -> pd.DataFrame:
+    whole(int(runs), "runs", LEAST)                         # before minutes are spent on files
     found = []
     for backbone in backbones.split(","):
         who = nets(backbone)

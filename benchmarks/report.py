@@ -202,41 +202,56 @@ def revit_shipped() -> str:
             f"shares, depending on the cost weight. {saved}")
 
 
-SPVIT = {"dense": "dense", "selector": "SPViT", "random": "random scores", "no package": "no package",
-         "single head": "one selector head", "package of the code": "package of the released code",
-         "heads not weighed": "heads averaged", "structure": "narrower net"}       # variant -> what a reader calls it
+SPVIT = {"dense": "dense", "selector": "SPViT", "drawn to the end": "decisions drawn to the end", "random": "random scores",
+         "structured": "narrower net", "no package": "no package", "single head": "one selector head"}
+SVIT = {"dense": "dense", "return": "SViT", "drawn to the end": "decisions drawn to the end", "inherit": "none comes back",
+        "fixed rate": "shares of every image", "random": "random gates"}          # variant -> what a reader calls it
 
 
-def spvit_small() -> str:
-    """Tables 5 and 11 on the small net."""
-    rows = read("spvit_small_points")
+def worth(file: str, names: dict[str, str], own: str) -> str:
+    """What the parts of a method are worth on the small net; names: of the variants, own: the method's."""
+    rows = read(file)
     gain = rows.pivot(index="seed", columns="variant", values="top1")
-    gain = gain.rsub(gain["selector"], axis=0)
-    per = rows.groupby("variant")
+    better, gain, per = f"{names[own]} better by", gain.rsub(gain[own], axis=0), rows.groupby("variant")
     table = pd.DataFrame({"GFLOPs": per.gmacs.mean().map("{:.4f}".format), "top-1": per.top1.apply(spread),
-                          "SPViT better by": gain.apply(lambda v: spread(v, 2)),
-                          "same number for all": per.top1_fixed.apply(spread), "drawn and masked": per.top1_drawn.apply(spread)})
-    table = table.loc[[name for name in SPVIT if name in table.index]].replace({"nan": "", "nan ± nan": ""})
-    table.loc["selector", "SPViT better by"] = ""
-    return markdown(table.rename(index=SPVIT).reset_index(names="variant"))
+                          better: gain.apply(lambda v: spread(v, 2)), "same number for all": per.top1_fixed.apply(spread),
+                          "drawn and masked": per.top1_drawn.apply(spread)})
+    table = table.loc[[name for name in names if name in table.index]].replace({"nan": "", "nan ± nan": ""})
+    table.loc[own, better] = ""
+    return markdown(table.rename(index=names).reset_index(names="variant"))
 
 
-def spvit_speed() -> str:
-    rows = read("spvit_speed_cpu_fp32").query("name != 'timm'")
+def token_speed(file: str, left: str) -> str:
+    """A race of ways to leave tokens out against timm's net; left: what the range of counts is called."""
+    rows = read(file).query("name != 'timm'")
     table = pd.DataFrame({"net": rows.name, "GFLOPs": rows.gmacs.map("{:.2f}".format),
                           "promised": rows.gmacs_ratio.map("{:.2f}×".format), "measured": rows.speed_up.map("{:.2f}×".format),
-                          "patches left": [f"{least:.0f} to {most:.0f}" if least == least else ""
-                                           for least, most in zip(rows.tokens_least, rows.tokens_most)]})
+                          left: [f"{least:.0f} to {most:.0f}" if least == least else ""
+                                 for least, most in zip(rows.tokens_least, rows.tokens_most)]})
     return f"{markdown(table.replace({'nan': '', 'nan×': ''}))}\n\n{where(rows.iloc[0])}"
+
+
+def svit_batch() -> str:
+    rows = read("svit_batch_cpu_fp32").query("name == 'svit'")
+    table = pd.DataFrame({"batch": rows.batch, "promised": rows.gmacs_ratio.map("{:.2f}×".format),
+                          "measured": rows.speed_up.map("{:.2f}×".format), "images/s": rows.images_per_s.map("{:.1f}".format)})
+    return markdown(table)
+
+
+def svit_shipped() -> str:
+    rows = read("svit_shipped_points")
+    table = pd.DataFrame({"k": rows.keep.map("{:g}".format), "GFLOPs": rows.gmacs.map("{:.4f}".format),
+                          "top-1": rows.top1.map("{:.1f}".format), "same number for all": rows.top1_fixed.map("{:.1f}".format)})
+    return markdown(table)
 
 
 def spvit_latency() -> str:
     rows = read("spvit_latency_cpu_fp32")
-    table = pd.DataFrame({"net": rows.backbone, "asked": rows.asked_ms.map("{:.1f} ms".format),
-                          "measured": rows.measured_ms.map("{:.1f} ms".format), "off by": rows.off.map("{:+.0%}".format),
-                          "of the dense net, asked": rows.asked_share.map("{:.0%}".format),
-                          "measured ": rows.measured_share.map("{:.0%}".format), "GFLOPs": rows.gmacs.map("{:.2f}".format)})
-    return markdown(table)
+    table = pd.DataFrame({"net": rows.backbone, "of the dense net's time, asked": rows.asked_share.map("{:.0%}".format),
+                          "measured": rows.measured_share.map("{:.0%}".format), "off by": rows.off.map("{:+.0%}".format),
+                          "dense": rows.dense_ms.map("{:.1f} ms".format), "this net": rows.measured_ms.map("{:.1f} ms".format),
+                          "GFLOPs": rows.gmacs.map("{:.2f}".format)})
+    return f"{markdown(table)}\n\n{where(rows.assign(batch=1, precision='fp32').iloc[0])}"
 
 
 def main() -> None:
@@ -253,8 +268,11 @@ def filled(text: str) -> str:
     parts = {"speed": speed_table(), "small": small_table(), "shipped": shipped_table(), "claims": claims(),
              "dvt costs": dvt_costs(), "dvt speed": dvt_speed(), "dvt small": dvt_small(), "dvt shipped": dvt_shipped(),
              "revit speed": revit_speed(), "revit training": revit_training(), "revit": revit_table(),
-             "revit assigners": revit_assigners(), "revit shipped": revit_shipped(), "spvit speed": spvit_speed(),
-             "spvit latency": spvit_latency(), "spvit small": spvit_small()}
+             "revit assigners": revit_assigners(), "revit shipped": revit_shipped(),
+             "spvit speed": token_speed("spvit_speed_cpu_fp32", "patches left"), "spvit latency": spvit_latency(),
+             "spvit small": worth("spvit_small_points", SPVIT, "selector"),
+             "svit speed": token_speed("svit_speed_cpu_fp32", "tokens in a block, mean"), "svit batch": svit_batch(),
+             "svit small": worth("svit_small_points", SVIT, "return"), "svit shipped": svit_shipped()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
         text, found = between.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text)

@@ -2,10 +2,12 @@
 
 The dense net is the plain ViT inside the shipped ReViT (its largest length; it never dropped a token). From it, and with it as
 teacher, every variant is fine-tuned to one budget, 40 % of the dense cost, with equal steps; seeds are of selectors, order and
-pictures. Each is calibrated on pictures of its own and judged on test pictures that no choice has seen: what it costs, what it
-gets right, and what the same net does with the same number of tokens for every image, and under the official evaluation (drawn,
-masked). The weight of the ratio loss is ten times the paper's: with its 2 so short a run keeps far more than was asked.
-Finished runs are kept under runs/ and read again, an interrupted one goes on.
+pictures. For the last third of the steps selectors decide as they will at test time; `drawn to the end` goes on drawing, as the
+paper does. They are compared with random scores and with a dense net that lost channels instead of tokens (`structured`). Each
+is calibrated on pictures of its own and judged on test pictures that no choice has seen: what it costs, what it gets right, and
+what the same net does with the same number of tokens for every image, and under the official evaluation (drawn, masked). The
+weight of the ratio loss is ten times the paper's: with its 2 so short a run keeps far more than was asked. Finished runs are kept
+under runs/ and read again, an interrupted one goes on.
 Writes data/results/spvit_small_points.csv and spvit_small_claims.csv once all seeds asked for are done.
 """
 import sys
@@ -20,16 +22,19 @@ import vitlab
 from vitlab.measure import focus, write
 from vitlab.measure.records import DATA
 from vitlab.methods.spvit import Point, calibrate
+from vitlab.methods.spvit.rivals import structured
 
-RUNS = Path("runs/spvit_small")
+RUNS = Path("runs/spvit_parts")
 SHARE = 0.4                                                 # of the dense cost
 DIAL, TEST_DIAL, PICTURES, HELD_OUT, TESTED = 0.6, 1.0, 10_000, 400, 2_000
 RECIPE = vitlab.Recipe(steps=150, batch=32, lr=1e-2, lr_backbone=2e-4, weight_decay=0.05, betas=(0.9, 0.99), warmup=0.05,
                        clip=1.0)
 KNOBS = {"num_classes": 10, "lambda_ratio": 20.0}
 VARIANTS = {
-    "selector": {}, "random": {"score": "random"}, "no package": {"package": "none"}, "single head": {"heads": 1},
+    "selector": {}, "random": {"score": "random"}, "structured": {}, "drawn to the end": {}, "no package": {"package": "none"},
+    "single head": {"heads": 1},
 }
+STRETCHES, SECOND_LR = (100, 50), 2e-3                      # steps before and after decisions settle; of the selectors
 
 
 def dense() -> vitlab.Dense:
@@ -57,16 +62,30 @@ def held_out(seed: int):
     return vitlab.data.shapes("train", difficulty=TEST_DIAL, n=HELD_OUT, seed=seed + 200)
 
 
-def train(seed: int, name: str, steps: int = RECIPE.steps, out: str | None = None) -> vitlab.SPViT:
-    """One variant, fine-tuned and calibrated."""
+def made(seed: int, name: str) -> vitlab.SPViT | vitlab.Dense:
+    """One variant before its training."""
     teacher = dense()
-    torch.manual_seed(seed)
     budget = SHARE * vitlab.gmacs(teacher, torch.zeros(1, 3, 56, 56))[0]
+    torch.manual_seed(seed)                                 # after counting, which draws numbers the first time
+    if name == "structured":
+        return structured(teacher, budget)
     net = vitlab.create("spvit", "micro_patch4", budget=budget, **KNOBS, **VARIANTS[name])
     net.init_from(teacher.vit)
-    recipe = replace(RECIPE, steps=steps, seed=seed)
-    finish(net, pictures(seed), recipe, RUNS / str(seed) / (out or name.replace(" ", "_")), teacher=teacher)
-    if net.selectors:                                       # random scores keep the same number of every picture
+    return net
+
+
+def train(seed: int, name: str, stretches: tuple[int, ...] = STRETCHES, out: str | None = None) -> vitlab.SPViT | vitlab.Dense:
+    """One variant, fine-tuned in two stretches and calibrated."""
+    net, folder = made(seed, name), RUNS / str(seed) / (out or name.replace(" ", "_"))
+    taught = {"teacher": dense()} if getattr(net, "uses_teacher", False) else {}
+    for stretch, steps in enumerate(stretches):
+        recipe = replace(RECIPE, steps=steps, seed=seed + 50 * stretch, lr=SECOND_LR if stretch else RECIPE.lr)
+        if isinstance(net, vitlab.Dense):                   # it has no selectors: its one rate is the backbone's
+            recipe = replace(recipe, lr=RECIPE.lr_backbone, lr_backbone=None)
+        elif stretch and name not in ("random", "drawn to the end"):
+            net.settle()
+        finish(net, pictures(seed), recipe, folder.with_name(folder.name + "_2" * stretch), **taught)
+    if getattr(net, "selectors", ()):                       # random scores keep the same number of every picture
         calibrate(net, held_out(seed), [net.budget])
     return net.eval()
 
@@ -74,7 +93,10 @@ def train(seed: int, name: str, steps: int = RECIPE.steps, out: str | None = Non
 def row(seed: int, name: str, net, test) -> dict:
     """One variant on the test pictures."""
     torch.manual_seed(seed)
-    own, even = vitlab.answers(net, test), vitlab.answers(net, test, Point(fixed=True))
+    own = vitlab.answers(net, test)
+    if isinstance(net, vitlab.Dense):
+        return {"seed": seed, "variant": name, "gmacs": own.gmacs.mean(), "top1": 100 * own.correct.mean()}
+    even = vitlab.answers(net, test, Point(fixed=True))
     drawn, kept = official(net, test)
     return {"seed": seed, "variant": name, "budget": net.budget, "gmacs": own.gmacs.mean(), "gmacs_sd": own.gmacs.std(),
             "top1": 100 * own.correct.mean(), "top1_fixed": 100 * even.correct.mean(), "top1_drawn": 100 * drawn,
@@ -109,13 +131,14 @@ def claims(seed: int, net, test) -> list[dict]:
 def main(*seeds: str) -> None:
     torch.set_num_threads(1)
     rows, said = [], []
+    nets = {(name, seed): train(seed, name) for name in VARIANTS for seed in map(int, seeds or ("0", "1", "2"))}
     for seed in map(int, seeds or ("0", "1", "2")):
         test = vitlab.data.shapes("test", difficulty=TEST_DIAL, n=TESTED, seed=seed + 100)
         plain = vitlab.answers(dense(), test)
         rows.append({"seed": seed, "variant": "dense", "budget": plain.gmacs.mean(), "gmacs": plain.gmacs.mean(),
                      "top1": 100 * plain.correct.mean()})
         for name in VARIANTS:
-            net = train(seed, name)
+            net = nets[name, seed]
             rows.append(row(seed, name, net, test))
             if name == "selector":
                 said += claims(seed, net, test)

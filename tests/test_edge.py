@@ -63,7 +63,8 @@ def file(tmp_path_factory):
 @pytest.mark.parametrize("name", [name for name in FIXED if name != "supervit"])
 def test_a_file_answers_what_its_net_answers(name, tmp_path):
     knobs, point = FIXED[name]
-    net = small(name, depth=2 if name in ("adaptive_depth", "spvit") else 1, backbone=STEM.get(name, "micro_plain8"), **knobs)
+    depth = 2 if name in ("adaptive_depth", "spvit", "svit") else 1
+    net = small(name, depth=depth, backbone=STEM.get(name, "micro_plain8"), **knobs)
     point = net.Point(*point)
     same(edge.Session(vitlab.export(net, tmp_path / "net.onnx", point)), net, point)
 
@@ -254,6 +255,7 @@ def test_without_the_extra_one_sentence_says_how_to_get_it(name, file, tmp_path,
         vitlab.export(file[0], tmp_path / "net.onnx")
 
 
+@pytest.mark.slow
 def test_int8_answers_of_a_trained_net_agree_on_most_pictures(tmp_path):
     net = vitlab.load(ROOT / "data" / "checkpoints" / "supervit_shapes.safetensors")
     point, images = net.Point(8, 0.5), shapes("val", n=200, size=56).images(slice(None))

@@ -25,14 +25,17 @@ KNOBS = {
               **DISTILLED, "head_per_length": False, "assigner": None},
     "spvit": {"budget": None, "keep": None, "latency": None, "after": None, "package": "normalised", "merge": None,
               "persist": False, "heads": None, "branch": True, "shared": True, "width": "code", "layer": "mlp",
-              "activation": "gelu", "score": "selector", "ratio": "batch", "lambda_kl": 0.5, "lambda_distill": 0.5,
-              "lambda_ratio": 2.0, "factors": None},
+              "activation": "gelu", "score": "selector", "ratio": "batch", "decisions": "drawn", "lambda_kl": 0.5,
+              "lambda_distill": 0.5, "lambda_ratio": 2.0, "factors": None},
+    "svit": {"keep": 0.7, "first": None, "pruned": "return", "rate": "batch", "gate": "mlp", "decisions": "drawn",
+             "lambda_ratio": 4.0, "thresholds": None},
 }
 LABELS = {"label_split": "train", "share": 0.2, "folds": 2, "seed": 0}
 CALLS = [
     (vitlab.EarlyExit, {"thresholds": (0.3, 0.5, 0.7, 0.9, 0.97, 1.0)}),
     (vitlab.EarlyExit.Point, {"threshold": 0.7}), (supervit.Point, {"length": None, "keep": 1.0}),
-    (vitlab.DVT.Point, {"thresholds": None}), (revit.Point, {"length": None, "cost_weight": 0.0}),
+    (vitlab.DVT.Point, {"thresholds": None}), (vitlab.SViT.Point, {"keep": None, "fixed": False}),
+    (revit.Point, {"length": None, "cost_weight": 0.0}),
     (SelfDistillation, DISTILLED), (vitlab.TLA, {"architecture": None}), (assigner.choose, {"cost_weight": 0.0}),
     (lengths.splits, LABELS), (lengths.make_labels, LABELS | {"rule": "min_correct", "unsolved": "largest"}),
     (lengths.labels_of, {"rule": "min_correct", "unsolved": "largest"}), (lengths.random, {"seed": 0}),

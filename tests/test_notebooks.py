@@ -158,6 +158,7 @@ def stopped_after_two_steps(monkeypatch):
     monkeypatch.chdir(ROOT / "notebooks")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINING)
 def test_a_stopped_training_stops_nothing_else_and_the_solutions_are_right(stopped_after_two_steps, name):
     cells, space = TRAINING[name], {}

@@ -6,6 +6,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 PROGRAM = """
@@ -36,6 +38,7 @@ def test_every_file_of_the_package_is_installed():
     assert there == set(installed())
 
 
+@pytest.mark.slow
 def test_the_explorer_runs_from_another_folder_without_a_checkout(tmp_path):
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()

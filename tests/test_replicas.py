@@ -97,6 +97,7 @@ def trained(tmp_path_factory):
     return {split: folder / str(number) for number, split in enumerate(SPLITS)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS, ids=str)
 def test_replicas_sum_to_the_serial_gradients(trained, split):
     method, (images, labels), loss = net(), batch(), 0.0
@@ -110,6 +111,7 @@ def test_replicas_sum_to_the_serial_gradients(trained, split):
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-6, atol=1e-6 * largest.item())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS, ids=str)
 def test_fit_over_replicas_is_fit_in_one_process(trained, split, tmp_path):
     history = vitlab.fit(net(), data(), RECIPE, val=data(), out=tmp_path / "one")
@@ -125,6 +127,7 @@ def test_fit_over_replicas_is_fit_in_one_process(trained, split, tmp_path):
         assert there["val_top1"] == here["val_top1"] if "val_top1" in there else True
 
 
+@pytest.mark.slow
 def test_another_batch_is_refused(trained):
     for number in (0, 1):
         assert "process 1 has another batch than the first one" in (trained[SPLITS[1]] / f"refused{number}").read_text()

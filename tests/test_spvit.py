@@ -1,4 +1,5 @@
 """SPViT against its paper: counts, parameters, equalities between its three ways of dropping, and bad input."""
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -8,10 +9,10 @@ from samples import between, pictures, sharpen
 import vitlab
 from vitlab.block import attention, project
 from vitlab.methods.spvit import Point, calibrate, objective
-from vitlab.methods.spvit.calibrate import best
 from vitlab.methods.spvit.package import Package
-from vitlab.methods.spvit.selector import Design, Selector
-from vitlab.packed import Even
+from vitlab.methods.spvit.prune import beside, best
+from vitlab.methods.spvit.selector import Design, Others, Selector
+from vitlab.packed import Even, Packed
 
 BUDGETS = (("deit_tiny", 0.90, 0.779), ("deit_tiny", 1.00, 0.847), ("deit_small", 2.64, 0.627), ("deit_small", 3.86, 0.878))
 
@@ -121,6 +122,27 @@ def test_three_selectors_stand_where_the_paper_puts_them():
     assert [made(b).after for b in ("deit_small", "micro_patch8", "micro_patch4")] == [(3, 6, 9), (1, 2, 3), (1, 3, 4)]
 
 
+@torch.no_grad()
+def test_a_training_can_end_with_the_decisions_of_test_time():
+    net, images = spread_out(made()), pictures(6)
+    net.settle()
+    assert net.made["knobs"]["decisions"] == "best"
+    one, other = net.masked(images), net.masked(images)
+    assert torch.equal(one.logits, other.logits) and one.kept[0].mean() < 1
+    factors = lambda step, score, alive: best(score, alive, 1.0)           # noqa: E731
+    assert torch.equal(net.masked(images, factors).logits, one.logits)
+    net.set_factors([(net.budget, 1.0, 1.0, 1.0)])
+    torch.testing.assert_close(net(images), one.logits, atol=1e-5, rtol=1e-5)
+
+
+def test_a_certain_decision_has_the_gradient_of_its_probability():
+    score = torch.rand(2, 5, requires_grad=True)
+    stays = objective.certain((score > 0.5).float(), score)
+    assert torch.equal(stays > 0.5, score > 0.5)
+    stays.sum().backward()
+    assert torch.equal(score.grad, torch.ones(2, 5))
+
+
 # three ways of dropping are one -----------------------------------------------------------------------------------------
 
 def decisions(net, images, point=None):
@@ -131,7 +153,8 @@ def decisions(net, images, point=None):
 
 @torch.no_grad()
 @pytest.mark.parametrize("knobs", ({}, {"merge": True}, {"package": "sum"}, {"package": "mean"}, {"package": "none"},
-                                   {"heads": 1}, {"shared": False, "width": "paper", "branch": False}))
+                                   {"heads": 1}, {"shared": False, "width": "paper", "branch": False},
+                                   {"layer": "conv3"}, {"layer": "conv3", "shared": False, "merge": True}))
 def test_masked_is_gathered(knobs):
     net = spread_out(made("micro_patch8", **knobs))
     pics = vitlab.data.shapes("test", n=100).take(slice(12))
@@ -219,7 +242,34 @@ def test_a_package_that_was_empty_brings_nothing_along():
 @torch.no_grad()
 def test_permuted_patches_are_scored_alike():
     selector, x, order = Selector(64, 4), torch.randn(2, 9, 64), torch.randperm(9)
-    torch.testing.assert_close(selector(x[:, order], Even().mean), selector(x, Even().mean)[:, order])
+    others = Others(Even().mean, None)                                     # nobody asks who is beside
+    torch.testing.assert_close(selector(x[:, order], others), selector(x, others)[:, order])
+
+
+@torch.no_grad()
+def test_a_selector_of_kernel_three_is_torchs_convolution_over_the_row_of_patches():
+    selector, x = Selector(16, 1, Design(layer="conv3")).eval(), torch.randn(2, 9, 16)
+    ids = torch.arange(9).expand(2, -1)
+    read, seen = selector.readers[0], {}
+    others = Others(lambda f: seen.setdefault("f", f), partial(beside, ids, Even(), 9))
+    selector(x, others)
+    weight = read.read[1].weight.unflatten(1, (3, 16)).mT                  # [out, in, kernel]
+    normed = read.read[0](x)
+    truth = read.read[3](read.read[2](torch.nn.functional.conv1d(normed.mT, weight, padding=1).mT))
+    torch.testing.assert_close(seen["f"][:, :, 0], truth.chunk(2, -1)[1])
+    assert vitlab.measure.parameters(selector) == vitlab.measure.parameters(Selector(16, 1, Design(layer="conv1"))) + 2 * 16 * 16
+
+
+@torch.no_grad()
+def test_who_is_beside_a_patch_is_the_next_one_of_the_picture_and_not_the_next_that_stayed():
+    ids, x = torch.tensor([[5, 0, 1, -1], [3, 2, 8, 4]]), torch.arange(1., 9.).view(2, 4, 1)
+    before, after = beside(ids, Even(), 9, x)
+    assert before[..., 0].tolist() == [[0, 0, 2, 0], [6, 0, 0, 5]] and after[..., 0].tolist() == [[0, 3, 0, 0], [8, 5, 0, 0]]
+    rows = Packed((4, 0, 4))
+    packed = beside(ids.view(1, 8), rows, 9, x.view(1, 8, 1))
+    assert torch.equal(packed[0].view(2, 4, 1), before) and torch.equal(packed[1].view(2, 4, 1), after)
+    gone = torch.tensor([[1., 1, 0, 1], [1, 1, 1, 1]])
+    assert beside(ids, Even(), 9, x, gone)[1][0, :, 0].tolist() == [0, 0, 0, 0]
 
 
 @torch.no_grad()
@@ -370,7 +420,8 @@ def test_training_begins_near_the_shares_asked_for():
     assert kept == pytest.approx(net.keep, abs=0.06)
 
 
-@pytest.mark.parametrize("knobs", ({"layer": "conv1", "activation": "relu"}, {"activation": "hardswish"}, {"ratio": "image"},
+@pytest.mark.parametrize("knobs", ({"layer": "conv1", "activation": "relu"}, {"layer": "conv3"}, {"activation": "hardswish"},
+                                   {"ratio": "image"},
                                    {"shared": False}, {"width": "paper"}, {"merge": True}))
 def test_every_variant_trains_and_comes_back(knobs, tmp_path):
     net = made(**knobs).train()

@@ -12,10 +12,9 @@ from vitlab import backbones
 from vitlab.block import macs
 from vitlab.measure.cost import count
 from vitlab.methods.spvit import Point, calibrate, objective, stages
-from vitlab.methods.spvit.calibrate import best
 from vitlab.methods.spvit.clock import clock
 from vitlab.methods.spvit.maps import by_head
-from vitlab.methods.spvit.prune import Veiled
+from vitlab.methods.spvit.prune import Veiled, best
 from vitlab.packed import Packed
 
 VARIANTS = ({}, {"persist": True}, {"merge": False}, {"package": "none"}, {"package": "sum", "persist": True},

@@ -641,6 +641,7 @@ def alone():
     return os.environ | cpu | {"PYTHONPATH": str(ROOT)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", [["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"], []],
                          ids=["torchrun", "notebook_launcher"])
 def test_two_processes_make_the_weights_of_one_with_twice_the_batch(tmp_path, launcher):

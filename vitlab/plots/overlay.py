@@ -14,6 +14,7 @@ DROPPED = np.array([122.0, 127.0, 136.0])           # the grey that dropped patc
 AGAINST, FOR = np.array([59.0, 130.0, 246.0]), np.array([239.0, 68.0, 45.0])
 FADE = 0.8                                          # share of that grey in a dropped patch
 PACKED, TINT = np.array([217.0, 70.0, 166.0]), (0.12, 0.68)     # SPViT's colour; its share at the least and the largest weight
+BACK = np.array([16.0, 185.0, 129.0])               # the frame of a patch that has come back
 HEAT = np.array([unlabel_rgb(c) for c in sample_colorscale(sequential.Inferno, np.linspace(0, 1, 256).tolist())])
 
 
@@ -47,6 +48,16 @@ def dimmed(picture: ndarray, alive: ndarray, grid: tuple[int, int]) -> ndarray:
     big = enlarge(picture)
     gone = FADE * DROPPED + (1 - FADE) * grey(big)
     return np.where(spread(alive, grid, big.shape[:2])[..., None], big, gone).astype(np.uint8)
+
+
+def returned(picture: ndarray, alive: ndarray, back: ndarray, grid: tuple[int, int]) -> ndarray:
+    """As `dimmed`, with a frame round every patch that is back [h*w] (bool)."""
+    big = dimmed(picture, alive, grid)
+    inside = [np.arange(n) * g % n for n, g in zip(big.shape[:2], grid, strict=True)]      # how far into its patch, in patch / n
+    width = max(1, min(big.shape[:2]) // 110)                              # pixels
+    rim = [(part < width * g) | (part >= n - width * g) for part, n, g in zip(inside, big.shape[:2], grid, strict=True)]
+    framed = spread(back, grid, big.shape[:2]) & (rim[0][:, None] | rim[1])
+    return np.where(framed[..., None], BACK, big).astype(np.uint8)
 
 
 def heated(picture: ndarray, weight: ndarray, alive: ndarray, grid: tuple[int, int], most: float | None = None) -> ndarray:

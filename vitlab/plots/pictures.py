@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from numpy import ndarray, ones_like
 from plotly.subplots import make_subplots
 
-from vitlab.plots.overlay import dimmed, enlarge, folded, heated, signed, source
+from vitlab.plots.overlay import dimmed, enlarge, folded, heated, returned, signed, source
 from vitlab.plots.theme import INK, dress
 from vitlab.trace import LayerTrace, Trace
 
@@ -26,6 +26,23 @@ def kept(picture: ndarray, trace: Trace, row: int = 0, *, layers: Sequence[int] 
     parts = pick(passes, layers)
     return panels([dimmed(picture, part.fed[row].cpu().numpy(), part.grid) for part in parts],
                   [f"{name(part, passes)}: {int(part.fed[row].sum())} of {part.fed.shape[1]}" for part in parts])
+
+
+def returns(picture: ndarray, trace: Trace, row: int = 0, *, layers: Sequence[int] | None = None) -> go.Figure:
+    """As `kept`, block by block, with a frame round every patch that is back: left out of the block before, and in this one.
+
+    layers: places in the trace to show, from 0 (None: from the last block with all patches on).
+    """
+    passes = present(trace, row)
+    sets = [part.fed[row].cpu().numpy() for part in passes]
+    if layers is None:
+        whole = next((n for n, now in enumerate(sets) if not now.all()), 1)
+        layers = range(max(whole - 1, 0), len(passes))
+    pick(passes, layers)
+    back = {n: sets[n] & ~sets[n - 1] if n and sets[n - 1].shape == sets[n].shape else np.zeros_like(sets[n]) for n in layers}
+    return panels([returned(picture, sets[n], back[n], passes[n].grid) for n in layers],
+                  [f"{name(passes[n], passes)}: {int(sets[n].sum())} of {len(sets[n])}" +
+                   (f", {int(back[n].sum())} back" if back[n].any() else "") for n in layers])
 
 
 def attention_map(picture: ndarray, trace: Trace, row: int = 0, *, layers: Sequence[int] | None = None) -> go.Figure:

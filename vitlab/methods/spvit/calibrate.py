@@ -13,7 +13,6 @@ from torch import Tensor
 
 from vitlab.data.imageset import image_set
 from vitlab.evaluation import beside, evaluating
-from vitlab.methods.spvit.prune import deserved
 from vitlab.trace import Trace
 
 if TYPE_CHECKING:
@@ -82,12 +81,6 @@ def scores(net: "SPViT", data, factors: Sequence[float], batch: int) -> tuple[Te
         seen.append(score[t.ids >= 0].double())
         count += len(images) * net.work.stage(len(factors))[1]
     return torch.cat(seen), count
-
-
-def best(score: Tensor, alive: Tensor, factor: float) -> Tensor:
-    """Who stays, as `prune.by_score` decides for packed tokens: scores [B, N] and who is alive -> 0 or 1."""
-    ranks = score.where(alive > 0, float("-inf")).argsort(dim=1, descending=True, stable=True).argsort(1)
-    return (ranks < deserved((score * alive).sum(1), factor)[:, None]).to(alive.dtype) * alive
 
 
 @torch.inference_mode()

@@ -1,5 +1,5 @@
 """The hardware limit in milliseconds: a table of times on this device, taken at several counts of tokens."""
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from statistics import median
 from time import perf_counter
@@ -15,27 +15,30 @@ from vitlab.block import attention, mlp, qkv
 from vitlab.evaluation import evaluating
 from vitlab.measure.speed import synchronise
 from vitlab.methods.spvit.limit import Pool, Work, line
-from vitlab.methods.spvit.prune import Score
+from vitlab.methods.spvit.prune import Score, beside
+from vitlab.methods.spvit.selector import Others
 from vitlab.packed import Even
 
 
 def clock(vit: VisionTransformer, before: Sequence[int], scorers: Sequence[Score], packages: int, persist: bool = False, *,
-          runs: int = 31, points: int = 9) -> Work:
+          runs: int = 21, points: int = 7) -> Work:
     """The cost in milliseconds of one picture on the device that the net is on: medians of runs in turns, at several counts.
 
-    Between the counts times are interpolated; the first block of a stage, and its first selector, stand for all of the stage.
+    Between the counts times are interpolated. A block's time is its share of all the stage's blocks run one after another: one
+    block run again and again would find its weights in the cache, which a net's pass does not. A stage's first selector stands
+    for all of it.
     """
     prefix, found = prefix_tokens(vit), stages(vit)
     zeros = vit.cls_token.new_zeros(1, 3, image_size(vit), image_size(vit))
     jobs: dict[tuple, Callable[[], Any]] = {("stem",): partial(embed, vit, zeros)}
     for number, stage in enumerate(found):
-        block = stage.blocks[min(stage.blocks)]
+        first = stage.blocks[min(stage.blocks)]
         scorer = next((scorers[step] for step, layer in enumerate(before) if layer in stage.blocks), None)
         for n in np.unique(np.linspace(prefix + 1, prefix + stage.side ** 2, points).round().astype(int)).tolist():
-            x = torch.randn(1, n, block.attn.qkv.in_features, generator=torch.Generator().manual_seed(n)).to(zeros)
-            jobs["block", number, n] = partial(run_block, block, x)
+            x = torch.randn(1, n, first.attn.qkv.in_features, generator=torch.Generator().manual_seed(n)).to(zeros)
+            jobs["blocks", number, n] = partial(run, stage.blocks.values(), x)
             if scorer is not None:
-                jobs["selector", number, n] = partial(scorer, x, Even().mean)
+                jobs["selector", number, n] = partial(scorer, x, around(x, stage.side ** 2))
             if stage is found[-1]:
                 jobs["head", number, n] = partial(head, vit, x)
         if stage.pooling is not None:
@@ -49,18 +52,28 @@ def clock(vit: VisionTransformer, before: Sequence[int], scorers: Sequence[Score
     def table(kind: str, number: int) -> Callable[[float], float]:
         return line([(key[2], ms) for key, ms in times.items() if key[:2] == (kind, number)])
 
-    block_ms = [table("block", number) for number in range(len(found))]
+    blocks_ms = [table("blocks", number) for number in range(len(found))]
+    depth = [len(stage.blocks) for stage in found]
     selector_ms = [table("selector", home[layer]) for layer in before]
     pools = {min(stage.blocks): Pool(stage.side ** 2, lambda others, ms=times["pool", number]: ms)
              for number, stage in enumerate(found) if stage.pooling is not None}
-    return Work("ms", times["stem",], lambda layer, n: block_ms[home[layer]](n), lambda step, n: selector_ms[step](n),
-                table("head", len(found) - 1), tuple(before), len(home), grid(vit) ** 2, prefix, packages, pools, persist)
+    return Work("ms", times["stem",], lambda layer, n: blocks_ms[home[layer]](n) / depth[home[layer]],
+                lambda step, n: selector_ms[step](n), table("head", len(found) - 1), tuple(before), len(home), grid(vit) ** 2,
+                prefix, packages, pools, persist)
 
 
-def run_block(block: nn.Module, x: Tensor) -> Tensor:
-    """One block, as it is run here."""
-    x = x + attention(block, *qkv(block, x))
-    return x + mlp(block, x)
+def around(x: Tensor, patches: int) -> Others:
+    """What a selector may know of the tokens [1, n, D] of a picture, as if they were the first of its patches."""
+    ids = torch.arange(x.shape[1], device=x.device).clamp(max=patches - 1)[None]
+    return Others(Even().mean, partial(beside, ids, Even(), patches))
+
+
+def run(blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """Blocks one after another, as they are run here."""
+    for block in blocks:
+        x = x + attention(block, *qkv(block, x))
+        x = x + mlp(block, x)
+    return x
 
 
 def medians(jobs: Mapping[Any, Callable[[], Any]], device: torch.device, runs: int) -> dict[Any, float]:

@@ -15,6 +15,11 @@ def gumbel(score: Tensor) -> Tensor:
     return F.gumbel_softmax((torch.stack([score, 1 - score], -1) + LEAST).log(), hard=True)[..., 0]
 
 
+def certain(stays: Tensor, score: Tensor) -> Tensor:
+    """A decision [B, N], 0 or 1, with the gradient of its keep probabilities: Eq. 7 without its noise."""
+    return stays + (score - score.detach())
+
+
 def policy_bias(stays: Tensor) -> Tensor:
     """What attention adds to its logits so that nobody attends to what is dropped, but itself: [B, T] 0 or 1 -> [B, 1, T, T].
 

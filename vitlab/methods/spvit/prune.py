@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from vitlab.methods.spvit.package import Package
+from vitlab.methods.spvit.selector import Others
 from vitlab.packed import Even, Packed
 from vitlab.tokens import take
 
 PREFIX, PACKAGE = -2, -1                                # instead of a patch's number
 
-Score = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]      # tokens [B, n, D], a mean over them -> keep scores [B, n]
+Score = Callable[[Tensor, Others], Tensor]              # tokens [B, n, D], what is known of the others -> keep scores [B, n]
 
 
 class Tokens(NamedTuple):
@@ -29,6 +30,7 @@ class Tokens(NamedTuple):
     folded: Callable[[int], Tensor] | None = None       # N -> [B, N], what each patch counted in the package just made
     left: Tensor | None = None          # all patches as they were when last looked at, [B, N, D]; None where none are pooled
     worth: Tensor | None = None         # the scores of the patches that stayed, [B, n], where all images keep the same number
+    patches: int = 0                    # how many there are on this grid, dropped ones too
 
     def seen(self) -> Tensor | None:
         """All patches [B, N, D]: those that are there as they are, the others as they were when they were dropped."""
@@ -71,7 +73,7 @@ def by_count(t: Tokens, score: Score, count: int, prefix: int, package: Package)
     """The `count` patches of highest score stay in every image; their number is known before, so it can be exported."""
     body, ids = t.x[:, prefix:], t.ids[:, prefix:]
     patches = body.shape[1] - t.packages
-    value = score(body, t.rows.mean)[:, :patches]                          # [B, n]
+    value = score(body, Others(t.rows.mean, partial(beside, ids, t.rows, t.patches)))[:, :patches]     # [B, n]
     top = value.topk(count, sorted=False).indices
     weight = package.weights(value, torch.ones_like(value).scatter(1, top, 0.0))
     x, kept = [t.x[:, :prefix], take(body, top), body[:, patches:]], [t.ids[:, :prefix], take(ids, top), ids[:, patches:]]
@@ -82,19 +84,20 @@ def by_count(t: Tokens, score: Score, count: int, prefix: int, package: Package)
         else:
             x, kept = [*x, new], [*kept, torch.full_like(ids[:, :1], PACKAGE)]
     kept = torch.cat(kept, 1)
-    return Tokens(torch.cat(x, 1), kept, t.rows, kept.shape[1] - prefix - count, partial(spread, ids[:, :patches], weight),
-                  t.seen(), value.gather(1, top))
+    return t._replace(x=torch.cat(x, 1), ids=kept, packages=kept.shape[1] - prefix - count, left=t.seen(),
+                      folded=partial(spread, ids[:, :patches], weight), worth=value.gather(1, top))
 
 
 def by_score(t: Tokens, score: Score, factor: float, prefix: int, package: Package) -> Tokens:
     """As many patches of each image stay as its scores add up to, times a factor: the best ones, and at least one."""
     if isinstance(t.rows, Even):                                           # the first selector: images begin to differ
         rows = Packed([t.x.shape[1]] * len(t.x), t.x.device)
-        t = Tokens(t.x.flatten(0, 1)[None], t.ids.flatten()[None], rows, left=t.left)
+        t = t._replace(x=t.x.flatten(0, 1)[None], ids=t.ids.flatten()[None], rows=rows)
     x, ids, owner = t.x[0], t.ids[0], t.rows.image
     body = (ids != PREFIX).nonzero()[:, 0]
     inner = Packed([n - prefix for n in t.rows.lengths], x.device)         # without the prefix tokens
-    value, patch = score(x[None, body], inner.mean)[0], ids[body] >= 0
+    others = Others(inner.mean, partial(beside, ids[None, body], inner, t.patches))
+    value, patch = score(x[None, body], others)[0], ids[body] >= 0
     count = deserved(inner.sum((value * patch)[None]), factor)
     ranks = inner.rank(value.where(patch, float("-inf"))[None])[0]
     stays = ~patch | (ranks < count[inner.image])
@@ -113,13 +116,19 @@ def by_score(t: Tokens, score: Score, factor: float, prefix: int, package: Packa
     order = image.argsort(stable=True)                                     # each image's package behind its patches
     x = torch.cat([x[kept], new[fresh]] if package.made else [x[kept]])[order]
     lengths = image.bincount(minlength=len(t.rows.lengths)).tolist()       # waits for the device, once a selector
-    return Tokens(x[None], torch.cat(told)[order][None], Packed(lengths, x.device),
-                  folded=partial(unpacked, inner, ids[body][None], weight[None]), left=t.seen())
+    return t._replace(x=x[None], ids=torch.cat(told)[order][None], rows=Packed(lengths, x.device), left=t.seen(),
+                      folded=partial(unpacked, inner, ids[body][None], weight[None]))
 
 
 def deserved(total: Tensor, factor: float) -> Tensor:
     """How many patches an image keeps whose scores add up to `total` [B]: what drawing keeps on average, times the factor."""
     return (factor * total).round().clamp(min=1)
+
+
+def best(score: Tensor, alive: Tensor, factor: float) -> Tensor:
+    """Who stays, as `by_score` decides for packed tokens: scores [B, N] and who is alive -> 0 or 1."""
+    ranks = score.where(alive > 0, float("-inf")).argsort(dim=1, descending=True, stable=True).argsort(1)
+    return (ranks < deserved((score * alive).sum(1), factor)[:, None]).to(alive.dtype) * alive
 
 
 def by_mask(t: Veiled, score: Score, decide: Callable[[Tensor, Tensor], Tensor], prefix: int, package: Package) -> Veiled:
@@ -130,7 +139,9 @@ def by_mask(t: Veiled, score: Score, decide: Callable[[Tensor, Tensor], Tensor],
     x, alive, filled = t.x, t.alive, t.filled
     body, count = x[:, prefix:], alive.shape[1]
     there = torch.cat([alive, filled], 1)
-    value = score(body, lambda y: Even().mean(y, there))
+    places = torch.arange(body.shape[1], device=x.device)
+    places = places.where(places < count, PACKAGE).expand(len(x), -1)
+    value = score(body, Others(partial(Even().mean, weight=there), partial(beside, places, Even(), count, there=there)))
     keep = decide(value[:, :count], alive) * alive
     weight = package.weights(value[:, :count], alive - keep)
     if package.made:
@@ -147,11 +158,27 @@ def by_mask(t: Veiled, score: Score, decide: Callable[[Tensor, Tensor], Tensor],
 def asked(t: Tokens, ask: Score, prefix: int) -> Tensor:
     """What is said of each token, shaped as the ids, further axes behind; 1 for prefix tokens."""
     if isinstance(t.rows, Even):
-        value = ask(t.x[:, prefix:], t.rows.mean)
+        value = ask(t.x[:, prefix:], Others(t.rows.mean, partial(beside, t.ids[:, prefix:], t.rows, t.patches)))
         return torch.cat([torch.ones_like(value[:, :1]).expand(-1, prefix, *value.shape[2:]), value], 1)
     body = (t.ids[0] != PREFIX).nonzero()[:, 0]
-    value = ask(t.x[:, body], Packed([n - prefix for n in t.rows.lengths], t.x.device).mean)
+    inner = Packed([n - prefix for n in t.rows.lengths], t.x.device)
+    value = ask(t.x[:, body], Others(inner.mean, partial(beside, t.ids[:, body], inner, t.patches)))
     return value.new_ones(1, t.ids.shape[1], *value.shape[2:]).index_copy(1, body, value)
+
+
+def beside(ids: Tensor, rows: Even | Packed, patches: int, x: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Of values x, shaped as ids and further axes behind, those of the patch before and the one after; zeros where none is.
+
+    patches: how many the grid has; there [B, n]: which of the tokens are, where some of them are only masked.
+    """
+    x = x if there is None else x * there.reshape(*there.shape, *[1] * (x.dim() - 2)).to(x.dtype)
+    batch = ids.shape[0] if isinstance(rows, Even) else len(rows.lengths)
+    image = torch.arange(batch, device=x.device)[:, None] if isinstance(rows, Even) else rows.image[None]
+    wide, patch = patches + 3, ids >= 0                                    # zeros at both ends, and room for what is no patch
+    place = (image * wide + (ids + 1).where(patch, wide - 1)).flatten()
+    room = x.new_zeros(batch * wide, *x.shape[2:]).index_copy(0, place, x.flatten(0, 1))
+    sides = [room[(image * wide + (ids + step).where(patch, 0)).flatten()].view_as(x) for step in (0, 2)]
+    return sides[0], sides[1]
 
 
 def spread(ids: Tensor, values: Tensor, patches: int) -> Tensor:

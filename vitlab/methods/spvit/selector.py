@@ -6,6 +6,7 @@ the mean over all tokens that are still there, and an MLP over both says t_i, ke
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from vitlab.numbers import whole
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "hardswish": nn.Hardswish}
-LAYERS = ("mlp", "conv1")
+LAYERS = ("mlp", "conv1", "conv3")
 WIDTHS = ("code", "paper")
 LEAST = 1e-6                                            # of a probability, inside a logarithm and as a weight
 HALVES = torch.tensor([0.5, -0.5])                      # of a margin, for keep and prune
@@ -26,7 +27,8 @@ class Design:
     heads: None for the backbone's, 1 for a selector of the whole width (Table 5).  branch: heads are weighed, not averaged.
     shared: all heads read with one MLP, as the official code does; else each with its own.
     width: "code", d channels of which half become local and half global, or "paper" (Eqs. 1-2), d / 2 that become both.
-    layer, activation: Table 10; "conv1" is a convolution of kernel 1, a linear layer with BatchNorm.
+    layer, activation: Table 10; "conv1" is a convolution of kernel 1, a linear layer with BatchNorm; "conv3" reads (Eqs. 1-2) by
+    one of kernel 3, over each patch and the ones before and after it, row by row, where those are still there.
     """
 
     heads: int | None = None
@@ -50,6 +52,13 @@ class Design:
         return count
 
 
+class Others(NamedTuple):
+    """What a selector may know of the tokens around one, those that are still there."""
+
+    mean: Callable[[Tensor], Tensor]                        # [B, n, ...] -> broadcast back to it (see `vitlab.packed`)
+    beside: Callable[[Tensor], tuple[Tensor, Tensor]]       # -> the patch before and the one after, zeros where there is none
+
+
 class Reader(nn.Module):
     """One head's MLP, or all heads' where they share it: [..., d] -> local and global features, then keep and prune."""
 
@@ -57,15 +66,19 @@ class Reader(nn.Module):
         super().__init__()
         act, half = ACTIVATIONS[design.activation], d // 2
         dense = linear if design.layer == "mlp" else convolution
-        self.split = design.width == "code"
-        self.read = nn.Sequential(nn.LayerNorm(d), *dense(d, d if self.split else half), act())
+        self.split, self.beside = design.width == "code", design.layer == "conv3"
+        self.read = nn.Sequential(nn.LayerNorm(d), *dense(3 * d if self.beside else d, d if self.split else half), act())
         self.say = nn.Sequential(*dense(d, half), act(), *dense(half, d // 4), act(), nn.Linear(d // 4, 2))
 
-    def forward(self, x: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(self, x: Tensor, others: Others) -> Tensor:
         """Probabilities [..., 2] of keeping and pruning, Eqs. 1-3, of tokens [B, n, ..., d]."""
-        f = self.read(x)
+        f = self.read[0](x)
+        if self.beside:
+            before, after = others.beside(f)
+            f = torch.cat([before, f, after], -1)
+        f = self.read[1:](f)
         local, other = f.chunk(2, -1) if self.split else (f, f)
-        return self.say(torch.cat([local, mean(other).expand_as(local)], -1)).float().softmax(-1)
+        return self.say(torch.cat([local, others.mean(other).expand_as(local)], -1)).float().softmax(-1)
 
     def macs(self) -> int:
         """Multiply-adds for one token of one head."""
@@ -73,11 +86,7 @@ class Reader(nn.Module):
 
 
 class Selector(nn.Module):
-    """Tokens [B, n, D] -> the probability of keeping each [B, n] (Eq. 6).
-
-    mean: takes the mean over the tokens of an image that are still there, [B, n, ...], and can be broadcast back to them
-    (see `vitlab.packed`).
-    """
+    """Tokens [B, n, D], and what may be known of the others -> the probability of keeping each [B, n] (Eq. 6)."""
 
     def __init__(self, width: int, heads: int, design: Design = Design()):
         super().__init__()
@@ -87,18 +96,18 @@ class Selector(nn.Module):
         self.branch = nn.Sequential(nn.Linear(self.heads, hidden), nn.GELU(), nn.Linear(hidden, self.heads), nn.Sigmoid()) \
             if design.branch and self.heads > 1 else None
 
-    def forward(self, x: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(self, x: Tensor, others: Others) -> Tensor:
         """The merged keep probability T, float32 [B, n]."""
-        t, a = self.by_head(x, mean)
+        t, a = self.by_head(x, others)
         return (t * a).sum(-1) / a.sum(-1)
 
-    def by_head(self, x: Tensor, mean: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    def by_head(self, x: Tensor, others: Others) -> tuple[Tensor, Tensor]:
         """Every head's keep probability t and its weight a (Eq. 5), both float32 [B, n, H]."""
         parts = x.unflatten(-1, (self.heads, -1))                              # [B, n, H, d]
         if len(self.readers) == 1:
-            t = self.readers[0](parts, mean)[..., 0]
+            t = self.readers[0](parts, others)[..., 0]
         else:
-            t = torch.stack([read(part, mean)[..., 0] for read, part in zip(self.readers, parts.unbind(-2), strict=True)], -1)
+            t = torch.stack([read(part, others)[..., 0] for read, part in zip(self.readers, parts.unbind(-2), strict=True)], -1)
         a = torch.ones_like(t) if self.branch is None else self.branch(parts.mean(-1)).float()     # Eq. 4 divides by d
         return t, a
 
@@ -132,7 +141,7 @@ def linear(wide: int, narrow: int) -> list[nn.Module]:
 
 
 def convolution(wide: int, narrow: int) -> list[nn.Module]:
-    """A convolution over tokens with kernel 1, which is a linear layer, and BatchNorm (Table 10)."""
+    """A convolution over tokens, which is a linear layer of what its kernel covers, and BatchNorm (Table 10)."""
     return [nn.Linear(wide, narrow, bias=False), ChannelNorm(narrow)]
 
 

@@ -3,7 +3,7 @@
 Before three of the blocks a selector scores every patch. What it drops is folded into one package token, which takes part in
 all that follows. How much is to be kept follows from a limit: GFLOPs, or milliseconds on a device.
 
-paper -> here:  T (Eq. 6) = selector(x, mean) · D (Eq. 7) = keep · P (Eq. 8) = folded · rho_i (Eq. 11) = 1 - keep ·
+paper -> here:  T (Eq. 6) = selector(x, others) · D (Eq. 7) = keep · P (Eq. 8) = folded · rho_i (Eq. 11) = 1 - keep ·
 HardwareLimit (Eq. 10) = budget, latency · Eq. 12 = `losses`; phases and CKA are in `phases`.
 Where paper and official code differ:
   * shares to keep are of all patches, and the loss compares their mean over a batch (Eq. 11 mixes rho and 1 - rho);
@@ -33,17 +33,17 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import blocks, check_backbone, check_images, embed, head, image_size, prefix_tokens, stages
+from vitlab.backbones import blocks, check_backbone, check_images, embed, grid, head, image_size, prefix_tokens, stages
 from vitlab.block import attention, macs, mlp, qkv
 from vitlab.calibrated import Calibrated
 from vitlab.losses import cross_entropy, kl
 from vitlab.method import Dense, own_point
 from vitlab.methods.spvit.clock import clock
 from vitlab.methods.spvit.limit import SAME, multiply_adds, solve
-from vitlab.methods.spvit.objective import apart, gumbel, off_target, policy_bias
+from vitlab.methods.spvit.objective import apart, certain, gumbel, off_target, policy_bias
 from vitlab.methods.spvit.package import Package
-from vitlab.methods.spvit.prune import PACKAGE, PREFIX, Score, Tokens, Veiled, asked, by_count, by_mask, by_score
-from vitlab.methods.spvit.selector import Design, Selector
+from vitlab.methods.spvit.prune import PACKAGE, PREFIX, Score, Tokens, Veiled, asked, best, by_count, by_mask, by_score
+from vitlab.methods.spvit.selector import Design, Others, Selector
 from vitlab.methods.spvit.shares import asked_for, geometric, places
 from vitlab.methods.spvit.stages import enter, enter_veiled
 from vitlab.numbers import flag, plain, real, several
@@ -87,7 +87,9 @@ class SPViT(nn.Module):
     package: "normalised" (Eq. 8), "mean", "sum" or "none".  merge: packages are added up to one (Table 7; None: in a PiT).
     persist: what a PiT's selectors drop stays dropped in later stages; shares are then of all patches, else of the stage's own.
     heads, branch, shared, width, layer, activation: see `selector.Design`.  score: "selector", or "random" (Table 11).
-    ratio: the shares are met by the mean over a "batch" or by every "image".  lambda_kl, lambda_distill, lambda_ratio: Eq. 12.
+    ratio: the shares are met by the mean over a "batch" or by every "image".  decisions: in training, "drawn" as in the paper or
+    "best", as at test time: to finish a training with, so that the net sees the mixtures it will be tested on.
+    lambda_kl, lambda_distill, lambda_ratio: Eq. 12.
     factors: what `calibrate` found, for checkpoints: rows of a budget and a factor for each selector.
     Raises ValueError for a knob that makes no sense, and for a limit that is out of reach.
     """
@@ -100,13 +102,14 @@ class SPViT(nn.Module):
                  latency: float | None = None, after: Sequence[int] | None = None, *, package: str = "normalised",
                  merge: bool | None = None, persist: bool = False, heads: int | None = None, branch: bool = True,
                  shared: bool = True, width: str = "code", layer: str = "mlp", activation: str = "gelu", score: str = "selector",
-                 ratio: str = "batch", lambda_kl: float = 0.5, lambda_distill: float = 0.5, lambda_ratio: float = 2.0,
-                 factors: Sequence[Sequence[float]] | None = None):
+                 ratio: str = "batch", decisions: str = "drawn", lambda_kl: float = 0.5, lambda_distill: float = 0.5,
+                 lambda_ratio: float = 2.0, factors: Sequence[Sequence[float]] | None = None):
         super().__init__()
         check_backbone(vit, staged=True)
         self.vit, self.prefix, self.persist = vit, prefix_tokens(vit), flag(persist, "persist")
         self.after, staged = places(vit, after), len(stages(vit)) > 1
         self.package, self.score, self.ratio = Package(package, staged if merge is None else merge), score, ratio
+        self.decisions = decisions
         self.check_knobs(staged)
         self.lambdas = {name: real(value, f"lambda_{name}") for name, value in (
             ("kl", lambda_kl), ("distill", lambda_distill), ("ratio", lambda_ratio))}
@@ -134,7 +137,8 @@ class SPViT(nn.Module):
         self.package.check()
         if self.persist and not staged:
             raise ValueError(f"persist must be False, or True where a PiT pools its patches, not {self.persist!r}")
-        for name, value, choices in (("score", self.score, ("selector", "random")), ("ratio", self.ratio, ("batch", "image"))):
+        for name, value, choices in (("score", self.score, ("selector", "random")), ("ratio", self.ratio, ("batch", "image")),
+                                     ("decisions", self.decisions, ("drawn", "best"))):
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
@@ -177,6 +181,12 @@ class SPViT(nn.Module):
             raise ValueError(f"{len(wrong)} tensors of this net have no counterpart in the backbone given, the first is "
                              f"{wrong[0]}; take one of the same name, image size and number of classes")
         self.vit.load_state_dict({name: there[name] for name in here})
+
+    def settle(self) -> None:
+        """From now on training decides as test time will: what a training ends with (decisions="best")."""
+        self.decisions = "best"
+        if hasattr(self, "made"):
+            self.made["knobs"] = {**self.made["knobs"], "decisions": "best"}
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that the DeiT recipe does not decay."""
@@ -232,7 +242,7 @@ class SPViT(nn.Module):
         x = embed(self.vit, images)                                        # [B, P + N, D]
         ids = torch.arange(-self.prefix, x.shape[1] - self.prefix, device=x.device)
         left = x[:, self.prefix:] if self.work.pools else None
-        return Tokens(x, ids.where(ids >= 0, PREFIX).expand(x.shape[0], -1), Even(), left=left)
+        return Tokens(x, ids.where(ids >= 0, PREFIX).expand(x.shape[0], -1), Even(), left=left, patches=grid(self.vit) ** 2)
 
     def asked(self, images: Tensor, factors: Sequence[float] = (), by_head: bool = False) -> tuple[Tokens, Tensor]:
         """The tokens that come to the selector after those of `factors` and its keep scores, shaped as their ids.
@@ -244,7 +254,7 @@ class SPViT(nn.Module):
         block = self.after[len(factors)]
         score = self.scorer(block)
         t = self.tokens(images, by_score, dict(zip(self.after, factors)), block)
-        return t, asked(t, (lambda x, mean: score.by_head(x, mean)[0]) if by_head else score, self.prefix)
+        return t, asked(t, (lambda x, others: score.by_head(x, others)[0]) if by_head else score, self.prefix)
 
     def scorer(self, block: int) -> Score:
         """What scores the tokens before a block."""
@@ -319,7 +329,7 @@ class SPViT(nn.Module):
     def draw(self, step: int, score: Tensor, alive: Tensor) -> Tensor:
         """Who stays in training, 0 or 1: [B, N]; of random scores, as many as are to."""
         if self.score == "selector":
-            return gumbel(score)
+            return gumbel(score) if self.decisions == "drawn" else certain(best(score.detach(), alive, 1.0), score)
         before = alive.mean() if self.persist else self.work.coming(self.keep)[step]    # a pooling may leave more than planned
         return (score >= 1 - self.keep[step] / before).to(score.dtype)
 
@@ -347,7 +357,7 @@ class SPViT(nn.Module):
                              f"of {here[2]}, so their tokens cannot be compared; give a teacher on the same backbone and size")
 
 
-def uniform(x: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
+def uniform(x: Tensor, others: Others) -> Tensor:
     """For comparison: scores that know nothing, [B, n] of tokens [B, n, D]."""
     return torch.rand(x.shape[:-1], device=x.device)
 

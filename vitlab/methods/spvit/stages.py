@@ -37,7 +37,7 @@ def enter_even(t: Tokens, stage: Stage, prefix: int, persist: bool) -> Tokens:
     if persist and (stay := surviving(there, count, cells)) < cells:
         worth, ids = best_inputs(spread(t.ids[:, prefix:prefix + there], t.worth, count), stage).topk(stay, sorted=False)
         body = take(grid, ids)
-    return t._replace(x=torch.cat([beside[:, :prefix], body, beside[:, prefix:]], 1), left=grid, worth=worth,
+    return t._replace(patches=cells, x=torch.cat([beside[:, :prefix], body, beside[:, prefix:]], 1), left=grid, worth=worth,
                       ids=torch.cat([t.ids[:, :prefix], ids, t.ids[:, prefix + there:]], 1))
 
 
@@ -53,7 +53,7 @@ def enter_packed(t: Tokens, stage: Stage, persist: bool) -> Tokens:
     order = owner.argsort(stable=True)                                     # each image's cells behind its other tokens
     x, ids = torch.cat([beside[0], grid[image, cell]])[order], torch.cat([t.ids[0, others], cell])[order]
     rows = Packed(owner.bincount(minlength=len(grid)).tolist(), x.device)
-    return Tokens(x[None], ids[None], rows, left=grid)
+    return t._replace(x=x[None], ids=ids[None], rows=rows, left=grid, folded=None, patches=grid.shape[1])
 
 
 def enter_veiled(t: Veiled, stage: Stage, prefix: int, persist: bool) -> Veiled:

@@ -45,6 +45,16 @@ def drawn(odds: Tensor) -> Tensor:
     return F.gumbel_softmax(logits, hard=True)[..., 0]
 
 
+def most(odds: Tensor, may: Tensor, share: float, rate: str) -> Tensor:
+    """Take part or not, as a threshold decides that `share` of the log-odds [B, n] exceeds, of the "batch" or of each "image".
+
+    0 or 1, with the gradient of the probability: the draw without its noise. Only who may (> 0) takes part.
+    """
+    soft, known = odds.sigmoid(), odds.detach().where(may > 0, float("-inf")).view(1 if rate == "batch" else len(odds), -1)
+    hard = torch.zeros_like(known).scatter(1, known.topk(round(share * known.shape[1]), 1).indices, 1.0).view_as(odds)
+    return hard * may + (soft - soft.detach())
+
+
 def off_target(drawn: list[Tensor], keep: tuple[float, ...], rate: str) -> Tensor:
     """Squared distance of the shares that took part, from [B, n] of each gate, to those asked: of the "batch" or each "image"."""
     terms = []

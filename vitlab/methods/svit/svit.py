@@ -30,7 +30,7 @@ from vitlab.block import attention, macs, mlp, qkv
 from vitlab.calibrated import Calibrated
 from vitlab.losses import cross_entropy
 from vitlab.method import own_point
-from vitlab.methods.svit.gates import KINDS, Gate, drawn, off_target
+from vitlab.methods.svit.gates import KINDS, Gate, drawn, most, off_target
 from vitlab.methods.svit.select import Rule, Some, above, best
 from vitlab.numbers import plain, real, several, whole
 from vitlab.recipe import Recipe
@@ -85,7 +85,8 @@ class SViT(nn.Module):
     pruned: what becomes of who is left out: "return", it stays and is asked again; "inherit", it stays and is never asked again;
     "discard", it is gone from the feature map (zeros). The latter two have three gates, one for each third.
     rate: the shares are met by the mean over a "batch" or by every "image".  gate: "mlp", "linear", "global" or "random", see
-    `gates.Gate`.  lambda_ratio: weight of the loss of the shares.
+    `gates.Gate`.  decisions: in training, "drawn" as in the paper or those who want "most", as at test time: to finish a training
+    with, so that the net sees the mixtures it will be tested on.  lambda_ratio: weight of the loss of the shares.
     thresholds: what `calibrate` found, for checkpoints: rows of k and a threshold for each gate.
     Raises ValueError for a knob that makes no sense.
     """
@@ -94,16 +95,16 @@ class SViT(nn.Module):
     FREE_KNOBS = ("thresholds",)                        # no weight depends on them
 
     def __init__(self, vit: VisionTransformer, keep: float | Sequence[float] = KEEP, first: int | None = None, *,
-                 pruned: str = "return", rate: str = "batch", gate: str = "mlp", lambda_ratio: float = 4.0,
-                 thresholds: Sequence[Sequence[float]] | None = None):
+                 pruned: str = "return", rate: str = "batch", gate: str = "mlp", decisions: str = "drawn",
+                 lambda_ratio: float = 4.0, thresholds: Sequence[Sequence[float]] | None = None):
         super().__init__()
         check_backbone(vit)
         for name, value, choices in (("pruned", pruned, ("return", "inherit", "discard")), ("rate", rate, ("batch", "image")),
-                                     ("gate", gate, KINDS)):
+                                     ("gate", gate, KINDS), ("decisions", decisions, ("drawn", "most"))):
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
-        self.vit, self.pruned, self.rate, self.gate = vit, pruned, rate, gate
-        self.lambda_ratio = real(lambda_ratio, "lambda_ratio")
+        self.vit, self.prefix, self.pruned, self.rate, self.gate = vit, prefix_tokens(vit), pruned, rate, gate
+        self.decisions, self.lambda_ratio = decisions, real(lambda_ratio, "lambda_ratio")
         self.at = gated_blocks(len(vit.blocks), first, each=pruned == "return")
         self.gates = nn.ModuleList([Gate(vit.embed_dim, gate) for _ in self.at])
         self.powers, self.keep = powers(keep, len(self.at), falling=pruned != "return")
@@ -120,7 +121,7 @@ class SViT(nn.Module):
 
     def counts(self, keep: float) -> tuple[int, ...]:
         """How many of the tokens asked take part after each gate, at k, where it is the same number of each image."""
-        tokens = grid(self.vit) ** 2 + prefix_tokens(self.vit)
+        tokens = grid(self.vit) ** 2 + self.prefix
         return tuple(round(share * (tokens - self.before(gate))) for gate, share in enumerate(self.shares(keep)))
 
     def set_thresholds(self, table: Sequence[Sequence[float]] | None) -> None:
@@ -149,6 +150,12 @@ class SViT(nn.Module):
             raise ValueError(f"{len(wrong)} tensors of this net have no counterpart in the backbone given, the first is "
                              f"{wrong[0]}; take one of the same name, image size and number of classes")
         self.vit.load_state_dict({name: there[name] for name in here})
+
+    def settle(self) -> None:
+        """From now on training decides as test time will: what a training ends with (decisions="most")."""
+        self.decisions = "most"
+        if hasattr(self, "made"):
+            self.made["knobs"] = {**self.made["knobs"], "decisions": "most"}
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that the DeiT recipe does not decay."""
@@ -223,15 +230,15 @@ class SViT(nn.Module):
 
     def before(self, gate: int) -> int:
         """How many tokens, from the first on, this gate does not ask: the prefix, but of the last block's gate none."""
-        return 0 if self.at.get(len(self.vit.blocks) - 1) == gate else prefix_tokens(self.vit)
+        return 0 if self.at.get(len(self.vit.blocks) - 1) == gate else self.prefix
 
     def note(self, trace: Trace, layer: int, t: Tokens, q: Tensor, k: Tensor) -> None:
         """Write one block into a trace: who took part, and whom the class token looked at."""
-        prefix, side = prefix_tokens(self.vit), grid(self.vit)
+        side = grid(self.vit)
         there, ids = t.takes_part(), torch.arange(side * side, device=q.device)
         if t.who is not None:
             q, k = (t.who.back(p.new_zeros(*t.x.shape[:2], *p.shape[1::2]), p.transpose(1, 2)).transpose(1, 2) for p in (q, k))
-        trace.add(layer, (side, side), ids.where(there[:, prefix:], -1), q, k, extra=prefix, mask=there[:, None, None])
+        trace.add(layer, (side, side), ids.where(there[:, self.prefix:], -1), q, k, extra=self.prefix, mask=there[:, None, None])
 
     def token_macs(self, trace: Trace) -> Tensor:
         """Multiply-adds [B] of the blocks, by how many tokens took part; gates ask all, whatever they say."""
@@ -263,7 +270,7 @@ class SViT(nn.Module):
     def draw(self, gate: int, odds: Tensor, may: Tensor) -> Tensor:
         """Who takes part in training, 0 or 1: [B, n]."""
         if self.gate != "random":
-            return drawn(odds)
+            return drawn(odds) if self.decisions == "drawn" else most(odds, may, self.shares(self.keep)[gate], self.rate)
         before = self.shares(self.keep)[gate - 1] if gate and self.pruned != "return" else 1.0
         return (odds.sigmoid() >= 1 - self.shares(self.keep)[gate] / before).float()
 

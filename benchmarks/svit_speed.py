@@ -1,0 +1,103 @@
+"""Is SViT faster? DeiT-S with gates against timm's own DeiT-S.  python benchmarks/svit_speed.py [device] [precision]
+
+Random weights; the gates' last layers are set so that images differ in how many of their tokens take part, and they are
+calibrated on the pictures raced with, so their mean cost at k = 0.7 is the headline's, 3.0 GFLOPs. All take turns in one
+process. `masked` is the official evaluation, which draws decisions and computes everything. Then the supplement's Fig. 1: the
+same race at batch sizes from 1 to 128. Writes svit_speed_<device>_<precision>.csv and svit_batch_<device>_<precision>.csv, both
+in data/results.
+"""
+import sys
+
+import pandas as pd
+import torch
+from torch import nn
+
+import vitlab
+from vitlab.measure import race, write
+from vitlab.measure.records import DATA
+from vitlab.methods.svit import Point, calibrate
+
+KEEPS, BATCH, ROUNDS = (0.5, 0.7, 0.9), 32, 9
+BATCHES = {1: 61, 2: 41, 4: 31, 8: 21, 16: 15, 32: 9, 64: 7, 128: 5}       # rounds of each
+SPREAD = 60                                                 # times the gates' last weights: odds of both signs
+
+
+class Timm(nn.Module):
+    """timm's own forward, as a method."""
+
+    def __init__(self, vit):
+        super().__init__()
+        self.vit = vit
+
+    def forward(self, images, point=None, trace=None):
+        return self.vit(images)
+
+
+class Official(nn.Module):
+    """The released evaluation of an SViT, as a method."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images, point=None, trace=None):
+        return self.net.masked(images).logits
+
+
+def nets(pictures, device: str) -> tuple[vitlab.Dense, vitlab.SViT]:
+    """The dense net, and one with gates that are calibrated on these pictures."""
+    torch.manual_seed(0)
+    dense = vitlab.create("dense", "deit_small", num_classes=10).to(device).eval()
+    net = vitlab.create("svit", "deit_small", num_classes=10).to(device).eval()
+    for gate in net.gates:
+        gate.fc2.weight.data.mul_(SPREAD)
+    calibrate(net, pictures, KEEPS, batch=8)
+    return dense, net
+
+
+def at_once(dense, net, images, precision: str) -> pd.DataFrame:
+    """One batch, all ways."""
+    entries = {"timm": (Timm(dense.vit), None), "dense": (dense, None)}
+    cost = dict.fromkeys(entries, vitlab.gmacs(dense, images[:1])[0])
+    least, most = {}, {}
+    for keep in KEEPS:
+        for name, point in ((f"keep {keep}, each its own", Point(keep)), (f"keep {keep}, all alike", Point(keep, fixed=True))):
+            entries[name], cost[name] = (net, point), vitlab.gmacs(net, images, point).mean()
+            trace = vitlab.Trace()
+            with torch.inference_mode():
+                net(images, point, trace)
+            tokens = sum(part.attended.sum(1) + part.extra for part in trace.layers) / len(trace.layers)
+            least[name], most[name] = tokens.min().item(), tokens.max().item()
+    entries["masked"] = (Official(net), None)
+    table = race(entries, images, precision=precision, rounds=ROUNDS)
+    table = table.assign(gmacs=table.name.map(cost), tokens_least=table.name.map(least), tokens_most=table.name.map(most))
+    table["gmacs_ratio"] = cost["timm"] / table.gmacs
+    return table.assign(fulfilled=table.speed_up / table.gmacs_ratio)
+
+
+def by_batch(dense, net, images, precision: str) -> pd.DataFrame:
+    """The headline against timm's net, batch by batch."""
+    rows = []
+    for batch, rounds in BATCHES.items():
+        some = images[:batch]
+        found = race({"timm": (Timm(dense.vit), None), "svit": (net, None)}, some, precision=precision, rounds=rounds)
+        cost = {"timm": vitlab.gmacs(dense, some[:1])[0], "svit": vitlab.gmacs(net, some).mean()}
+        rows.append(found.assign(gmacs=found.name.map(cost), gmacs_ratio=cost["timm"] / found.name.map(cost)))
+    return pd.concat(rows, ignore_index=True)
+
+
+def main(device: str = "cpu", precision: str = "fp32") -> None:
+    pictures = vitlab.data.shapes("test", n=max(BATCHES), size=224)
+    images = pictures.images(slice(None)).to(device)
+    dense, net = nets(pictures.take(slice(BATCH)), device)
+    table = at_once(dense, net, images[:BATCH], precision)
+    write(table, DATA / "results" / f"svit_speed_{device}_{precision}.csv", device)
+    shown = ["name", "images_per_s", "speed_up", "gmacs_ratio", "fulfilled", "tokens_least", "tokens_most"]
+    print(table[shown].round(3).to_string())
+    study = by_batch(dense, net, images, precision)
+    write(study, DATA / "results" / f"svit_batch_{device}_{precision}.csv", device)
+    print(study[["name", "batch", "images_per_s", "speed_up", "gmacs_ratio", "spread"]].round(3).to_string())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,72 @@
+"""What SViT's figures show: patches that are back, what becomes of those left out, speed batch by batch."""
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from samples import pictures
+from test_plots import decoded
+
+import vitlab
+from vitlab import plots
+from vitlab.methods.svit import calibrate
+from vitlab.plots import overlay
+
+PICTURE = np.full((56, 56, 3), 120, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def trace():
+    """Two random images through a net whose gates differ widely."""
+    torch.manual_seed(0)
+    net = vitlab.create("svit", "micro_patch8", num_classes=10).eval()
+    with torch.no_grad():
+        for gate in net.gates:
+            gate.fc2.weight.mul_(60)
+        calibrate(net, vitlab.data.shapes("test", n=100).take(slice(12)))
+        record = vitlab.Trace()
+        net(pictures(2), None, record)
+    return record
+
+
+def framed(picture) -> np.ndarray:
+    """Which pixels are the colour of the frame."""
+    return (picture == overlay.BACK.astype(np.uint8)).all(2)
+
+
+def test_a_frame_stands_round_every_patch_that_is_back_and_no_other(trace):
+    figure = plots.returns(PICTURE, trace, 1)
+    first = next(n for n, part in enumerate(trace.layers) if not part.fed[1].all()) - 1
+    assert len(figure.data) == len(trace.layers) - first
+    counted = 0
+    for shown, place in zip(figure.data, range(first, len(trace.layers))):
+        back = trace.layers[place].fed[1] & ~trace.layers[max(place - 1, 0)].fed[1]
+        green = framed(decoded(shown))
+        side = green.shape[0] // 7
+        each = green.reshape(7, side, 7, side).transpose(0, 2, 1, 3).reshape(49, side, side)
+        assert each.any((1, 2)).tolist() == back.tolist()
+        assert not each[:, side // 4:-side // 4, side // 4:-side // 4].any()        # a frame, not a patch
+        assert all(patch[0].all() and patch[:, -1].all() for patch in each[back.numpy()])
+        counted += int(back.sum())
+    assert counted > 0
+    texts = [note.text for note in figure.layout.annotations]
+    assert sum(int(text.split(", ")[1].split()[0]) for text in texts if "back" in text) == counted
+    assert len(plots.returns(PICTURE, trace, layers=[2]).data) == 1
+    with pytest.raises(ValueError, match="layers must be places"):
+        plots.returns(PICTURE, trace, layers=[99])
+
+
+def test_bars_add_up_to_what_is_left_out(trace):
+    told = vitlab.measure.fate(trace)
+    figure = plots.fates(pd.concat([told.assign(seed=0), told.assign(seed=1)]))
+    total = sum(np.asarray(bar.y, float) for bar in figure.data)
+    np.testing.assert_allclose(total, 100 * told.left_out, atol=1e-4)
+    assert [bar.name for bar in figure.data] == ["back in the next block", "back later", "never back"]
+
+
+def test_speed_is_drawn_batch_by_batch_beside_its_promise():
+    rows = pd.DataFrame({"name": ["timm", "svit"] * 2, "batch": [8, 8, 1, 1], "speed_up": [1, 1.5, 1, 0.9],
+                         "gmacs_ratio": [1, 1.6, 1, 1.6]})
+    measured, promised = plots.by_batch(rows).data
+    assert list(measured.x) == [1, 8] and list(measured.y) == [0.9, 1.5] and list(promised.y) == [1.6, 1.6]
+    with pytest.raises(ValueError, match="no row is called 'spvit'; the frame has timm, svit"):
+        plots.by_batch(rows, name="spvit")
