@@ -77,7 +77,7 @@ def row(seed: int, name: str, detector: Detector, point, test) -> dict:
     told = {f"{kind}_{column}": scores.loc[kind, column] for kind in scores.index for column in ("ap", "ap50", "ap75")}
     where = by_region(detector.net, test, point)
     facts = where.join(pd.DataFrame(test.columns), on="image")
-    return {"seed": seed, "variant": name, **told, "gmacs": vitlab.gmacs(detector.net, test.images(range(100)), point).mean(),
+    return {"seed": seed, "variant": name, **told, "gmacs": vitlab.gmacs(detector.net, test.images(slice(100)), point).mean(),
             "used": where.used.mean(), "used_object": where.used_object.mean(), "used_background": where.used_background.mean(),
             "used_sd": where.used.std(), "used_by_objects": rank(facts.used, facts.objects),
             "used_by_size": rank(facts.used, facts["size"]), "n": len(test)}
@@ -93,7 +93,7 @@ def blocks(seed: int, name: str, detector: Detector, point, test) -> pd.DataFram
     """Who is left out of which block, and comes back when."""
     trace = vitlab.Trace()
     torch.manual_seed(seed)
-    detector.net(test.images(range(100)), point, trace)
+    detector.net(test.images(slice(100)), point, trace)
     return fate(trace).assign(seed=seed, variant=name)
 
 
