@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import vitlab
 
 KEY = "vitlab"                                          # of the JSON text in the metadata; nobody else writes it
-OURS = ("made", "progress")                             # facts by which `read` tells the kinds of files apart
+OURS = ("made", "progress", "detector")                 # facts by which `read` tells the kinds of files apart
 COMPILED = "_orig_mod."                                 # how torch.compile marks the names of what it wraps
 PICKLES = (b"PK\x03\x04", b"\x80")                      # how torch.save and pickle begin
 PICKLE_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
@@ -80,6 +80,8 @@ def read(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
     facts, tensors = contents(path)
     if "progress" in facts:
         raise ValueError(f"{path} is the inner state of a training run; its weights are in last.safetensors beside it")
+    if "detector" in facts:
+        raise ValueError(f"{path} holds a detector; open it with vitlab.methods.svit.detection.load")
     if "made" not in facts:
         raise ValueError(f"{path} does not say which method its weights belong to; write it again with vitlab.save")
     return facts, tensors

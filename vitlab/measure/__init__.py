@@ -6,6 +6,7 @@ from vitlab.measure.focus import focus
 from vitlab.measure.latency import Latency, latency, latency_race
 from vitlab.measure.records import facts, paper, write
 from vitlab.measure.speed import Speed, race, throughput
+from vitlab.measure.usage import by_region, fate, overlap, used
 
-__all__ = ["Latency", "Speed", "answers", "audit", "exits", "facts", "focus", "gmacs", "latency", "latency_race", "layers",
-           "leaving", "paper", "parameters", "race", "sweep", "throughput", "write"]
+__all__ = ["Latency", "Speed", "answers", "audit", "by_region", "exits", "facts", "fate", "focus", "gmacs", "latency",
+           "latency_race", "layers", "leaving", "overlap", "paper", "parameters", "race", "sweep", "throughput", "used", "write"]

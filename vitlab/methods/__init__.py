@@ -68,16 +68,23 @@ def load(path: str | Path) -> nn.Module:
     """
     facts, tensors = checkpoint.read(path)
     made = dict(facts["made"])
-    knobs = {k: tupled(v) for k, v in made.pop("knobs").items()}
-    told = {name: made.pop(name) for name in ("preprocessing",) if name in made}
     if "classes" not in made and "data" in facts:                          # written before nets knew their classes' names
         names = facts["data"]["classes"]
         made |= {"classes": names} if len(names) == made["num_classes"] else {}
-    net = create(**made, **knobs)
-    net.made |= told
+    net = again(made)
     checkpoint.fill(net, tensors, path)
     net.facts = facts
     return net.eval()
+
+
+def again(made: dict) -> nn.Module:
+    """A net made as a record of `create` says, with fresh weights."""
+    made = dict(made)
+    knobs = {k: tupled(v) for k, v in made.pop("knobs").items()}
+    told = {name: made.pop(name) for name in ("preprocessing",) if name in made}
+    net = create(**made, **knobs)
+    net.made |= told
+    return net
 
 
 def tupled(value):

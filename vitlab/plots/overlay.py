@@ -60,10 +60,10 @@ def returned(picture: ndarray, alive: ndarray, back: ndarray, grid: tuple[int, i
     return np.where(framed[..., None], BACK, big).astype(np.uint8)
 
 
-def heated(picture: ndarray, weight: ndarray, alive: ndarray, grid: tuple[int, int]) -> ndarray:
-    """Non-negative weights [h*w] as heat over the grey picture, the largest one brightest; absent patches faded."""
+def heated(picture: ndarray, weight: ndarray, alive: ndarray, grid: tuple[int, int], most: float | None = None) -> ndarray:
+    """Non-negative weights [h*w] as heat over the grey picture, the largest one, or `most`, brightest; absent patches faded."""
     big = enlarge(picture)
-    level = (255 * weight / max(float(weight.max()), 1e-12)).astype(int)
+    level = (255 * weight / max(float(weight.max() if most is None else most), 1e-12)).astype(int)
     hot = 0.72 * spread(HEAT[level], grid, big.shape[:2]) + 0.28 * grey(big)
     return np.where(spread(alive, grid, big.shape[:2])[..., None], hot, FADE * DROPPED + (1 - FADE) * grey(big)).astype(np.uint8)
 

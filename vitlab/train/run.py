@@ -78,10 +78,11 @@ def parameter_groups(method: nn.Module, recipe: Recipe) -> list[dict]:
     groups = param_groups_weight_decay(method, recipe.weight_decay, no_weight_decay_list=still)
     if recipe.lr_backbone is None:
         return groups
-    backbone = {id(p) for name, p in method.named_parameters() if "vit" in name.split(".")[:-1]}
+    inside = getattr(method, "is_backbone", lambda name: "vit" in name.split(".")[:-1])
+    backbone = {id(p) for name, p in method.named_parameters() if inside(name)}
     scales = ((False, 1.0), (True, recipe.lr_backbone / recipe.lr))
-    split = [{**group, "params": [p for p in group["params"] if (id(p) in backbone) == inside], "lr_scale": scale}
-             for inside, scale in scales for group in groups]
+    split = [{**group, "params": [p for p in group["params"] if (id(p) in backbone) == slow], "lr_scale": scale}
+             for slow, scale in scales for group in groups]
     return [group for group in split if group["params"]]
 
 

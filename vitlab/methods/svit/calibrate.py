@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vitlab.data.imageset import image_set
+from vitlab.data.detection import any_set
 from vitlab.evaluation import beside, evaluating
 from vitlab.methods.svit.select import above
 from vitlab.numbers import real
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 def calibrate(net: "SViT", data, keeps: Sequence[float] | None = None, *, batch: int = 64) -> None:
     """Set a net's thresholds so that of `data` the shares that each k asks for take part (None: `net.offered`).
 
-    data: held-out pictures, an ImageSet; some hundreds will do, and all their tokens are held in memory at once. ValueError for a
-    k out of (0, 1), and for gates that know nothing.
+    data: held-out pictures, an ImageSet or a DetectionSet; some hundreds will do, and all their tokens are held in memory at
+    once. ValueError for a k out of (0, 1), and for gates that know nothing.
     """
     if net.gate == "random":
         raise ValueError('random gates want nothing: with gate="random" of every image the same number of tokens takes part')
-    data = image_set(data).for_net(net)
+    data = any_set(data).for_net(net)
     wanted = sorted({real(keep, "keep", 0.0, 1.0) for keep in (net.offered if keeps is None else keeps)} - {1, 1.0})
     if not wanted or wanted[0] == 0:
         raise ValueError(f"keeps must be shares above 0 and below 1, some at least, not {keeps!r}")

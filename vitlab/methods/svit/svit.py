@@ -74,6 +74,8 @@ class Masked(NamedTuple):
 
     logits: Tensor          # [B, K]
     drawn: list[Tensor]     # of each gate: [B, n] 0 or 1, the tokens asked
+    tokens: Tensor          # [B, P + N, D] after the last block
+    there: Tensor           # [B, P + N] 0 or 1: which of them have a value
 
 
 class SViT(nn.Module):
@@ -262,7 +264,8 @@ class SViT(nn.Module):
             y = x + attention(block, q, k, v, keys)
             y = y + mlp(block, y)
             x = y if takes_part is None else takes_part[..., None] * y + (1 - takes_part[..., None]) * x
-        return Masked(head(self.vit, x, self.readable(alive > 0)), said)
+        there = self.readable(alive)
+        return Masked(head(self.vit, x, there > 0), said, x, there)
 
     def draw(self, gate: int, odds: Tensor, may: Tensor) -> Tensor:
         """Who takes part in training, 0 or 1: [B, n]."""
@@ -274,10 +277,12 @@ class SViT(nn.Module):
     def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
         """Cross-entropy, and how far the shares are from what was asked."""
         said = self.masked(images)
-        terms = {"ce": cross_entropy(said.logits, labels)}
-        if self.gate != "random":
-            terms["ratio"] = self.lambda_ratio * off_target(said.drawn, self.shares(self.keep), self.rate)
-        yield terms
+        yield {"ce": cross_entropy(said.logits, labels), **self.ratio(said.drawn)}
+
+    def ratio(self, drawn: list[Tensor]) -> dict[str, Tensor]:
+        """The loss of the shares that took part, from [B, n] of each gate; gates that know nothing have none."""
+        return {} if self.gate == "random" else {
+            "ratio": self.lambda_ratio * off_target(drawn, self.shares(self.keep), self.rate)}
 
 
 def reachable(takes_part: Tensor) -> Tensor:
