@@ -1,6 +1,6 @@
 """What becomes of a detector when its backbone leaves tokens out, on made pictures.  python benchmarks/svit_dense.py [seed ...]
 
-A dense detector is trained first; its backbone is the plain ViT inside the shipped ReViT, which has learnt to classify `shapes`.
+A dense detector is trained first; its backbone starts from the shipped dense net, which has learnt to classify `shapes`.
 From it every variant goes on for equal steps at a tenth of the rate, the dense one too; gates, which start from nothing, learn
 faster. All that leave tokens out let the same shares take part. Seeds are of weights, order and pictures.
 Thresholds are found on pictures of their own; average precision, usage and speed are of test pictures that no choice has seen.
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from spvit_small import dense
 
 import vitlab
 from vitlab.backbones import resample_positions
@@ -37,7 +36,7 @@ def fresh(classes: list[str], knobs: dict | None) -> Detector:
     """An untrained detector; its backbone knows shapes."""
     method, told = ("dense", {}) if knobs is None else ("svit", {"keep": KEEP, **knobs})
     net = vitlab.create(method, BACKBONE, num_classes=10, image_size=SIDE, grid=GRID, **told)
-    before = dense().vit
+    before = vitlab.load(DATA / "checkpoints" / "dense_shapes.safetensors").vit
     net.vit.load_state_dict(before.state_dict() | {"pos_embed": resample_positions(before, GRID)})
     return Detector(net, classes, CHANNELS)
 
