@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vitlab.data import shapes
+from vitlab.data import load, shapes
 from vitlab.data.picture import in_rgb, opened
 
 RAMP = np.arange(256).reshape(16, 16)
@@ -99,3 +99,30 @@ def test_tensors_are_pictures_whatever_their_type_and_history():
 def test_colours_that_pillow_cannot_turn_are_one_sentence():
     with pytest.raises(ValueError, match="cannot be turned into RGB"):
         in_rgb(Image.new("La", (4, 4)))
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n%%EOF\n"      # runs for ever where it is run at all
+
+
+@pytest.mark.parametrize("door", ["bytes", "path", "upload", "class folder"])
+def test_a_picture_that_is_a_program_is_not_run(door, tmp_path):
+    """Under whatever name it comes."""
+    file = tmp_path / "set" / "cat" / "holiday.png"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(POSTSCRIPT)
+    Image.new("RGB", (8, 8)).save(file.with_name("other.png"))
+    says = "holiday.png.* cannot be decoded" if door == "class folder" else "in no format that is read here"
+    with pytest.raises(ValueError, match=says):
+        if door == "class folder":
+            load(tmp_path / "set", image_size=8)
+        elif door == "upload":
+            shapes("test", n=10).prepare(POSTSCRIPT)
+        else:
+            opened(POSTSCRIPT if door == "bytes" else str(file))
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "gif", "bmp", "tiff", "ppm", "jpeg2000", "ico", "tga"])
+def test_usual_formats_are_read(kind):
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16), (200, 200, 200)).save(file, kind)
+    assert abs(level(file.getvalue()).mean() - 200) < 3

@@ -16,11 +16,11 @@ from pathlib import Path
 from PIL import Image
 
 from vitlab.data.labels import ordered
+from vitlab.data.picture import formats
 from vitlab.data.splits import chosen, family
 
 TEXTS = frozenset(".json .jsonl .txt .csv .tsv .xml .yaml .yml .md .html .log .ini .db".split())
 PICTURES = frozenset(".heic .heif .hif .jxl .svg .raw .dng .cr2 .cr3 .nef .arw .raf .orf .rw2 .exr .hdr .dcm".split())
-NOT_DRAWN = {"BUFR", "GRIB", "HDF5", "WMF", "MPEG", "EPS"}     # Pillow knows these, but draws none of them alone
 USED, OUTSIDE, EMPTY = "", "outside the class folders", "empty folders"
 LEADS_UP, LEADS_NOWHERE, NO_TEXT = "links that lead back up", "links that lead to no file", "with a name that is no UTF-8"
 SHOWN = 3             # how many files a warning names for each reason
@@ -151,9 +151,9 @@ def ending(name: str) -> str:
 
 
 def opens(name: str) -> bool:
-    """Does Pillow open files with this ending here? Yes, too, if a plug-in for it was registered before."""
+    """Are files with this ending read here? Yes, too, if a plug-in of Pillow for it was registered before."""
     kind = Image.registered_extensions().get(ending(name))
-    return kind == "MPO" or kind in Image.OPEN and kind not in NOT_DRAWN
+    return kind == "MPO" or kind in formats()
 
 
 def encodable(path: str) -> bool:

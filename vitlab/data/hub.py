@@ -13,7 +13,7 @@ from torch import Tensor
 from vitlab.data.augment import Augment
 from vitlab.data.imageset import ImageSet
 from vitlab.data.labels import image_column, labelled
-from vitlab.data.picture import UNREADABLE, USUAL, Preprocessing, in_rgb, squared
+from vitlab.data.picture import UNREADABLE, USUAL, Preprocessing, in_rgb, opened, squared
 from vitlab.data.sampling import stratified
 from vitlab.data.scenes import shapes
 from vitlab.data.tables import cache_that_can_be_written, local, prepared
@@ -69,7 +69,8 @@ class Decoded:
     """Pictures of a datasets table, decoded when asked: indices -> list of Pillow images, upright and RGB."""
 
     def __init__(self, table, column: str):
-        self.table, self.column = table, column
+        import datasets
+        self.table, self.column = table.cast_column(column, datasets.Image(decode=False)), column
 
     def __getitem__(self, indices):
         if torch.as_tensor(indices).ndim == 0:
@@ -81,17 +82,16 @@ class Decoded:
 
     def one(self, index: int) -> Image.Image:
         try:
-            picture = self.table[index][self.column]
-            if picture is None:
+            held = self.table[index][self.column]
+            if held is None or not (held["bytes"] or held["path"]):
                 raise ValueError("the set has nothing there")
-            return in_rgb(picture)
+            return in_rgb(opened(held["bytes"] or held["path"]))           # by the door that uploads take, not by datasets' own
         except UNREADABLE as error:
             raise ValueError(f"picture {index}{self.file(index)} cannot be decoded ({error}); take it from the set") from error
 
     def file(self, index: int) -> str:
         """The name of its file in brackets, where the table knows it."""
-        import datasets
-        held = self.table.cast_column(self.column, datasets.Image(decode=False))[index][self.column]
+        held = self.table[index][self.column]
         return f" ({held['path']})" if held and held["path"] else ""
 
     def take(self, rows: Tensor) -> "Decoded":

@@ -44,6 +44,8 @@ MEAN, STD = USUAL.mean, USUAL.std
 MOST_PIXELS = 80_000_000     # a larger upload is refused before it is decoded
 TOO_LARGE = f"this picture has more than {MOST_PIXELS // 10**6} million pixels; make it smaller first"
 SLACK = 1 / 255              # how far floats may lie outside 0..1, as resizing leaves them: a grey level
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA", "HEIF", "HEIC",
+           "JXL")            # what is decoded here; Pillow hands others, such as PostScript, to programs that run what is in them
 SIXTEEN_BIT = ("PNG", "PPM")                    # files of 16-bit grey that some Pillow opens as mode I, of 32 bit
 UNREADABLE = (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -58,7 +60,7 @@ def opened(source: Image.Image | np.ndarray | Tensor | bytes | str) -> Image.Ima
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = io.BytesIO(source)
     try:
-        picture = source if isinstance(source, Image.Image) else Image.open(source)
+        picture = source if isinstance(source, Image.Image) else Image.open(source, formats=formats())
         if picture.width * picture.height > MOST_PIXELS:
             raise Image.DecompressionBombError
         picture.load()
@@ -67,11 +69,17 @@ def opened(source: Image.Image | np.ndarray | Tensor | bytes | str) -> Image.Ima
     except Image.DecompressionBombError:
         raise ValueError(TOO_LARGE) from None
     except UNREADABLE as error:
-        what = "in no format that Pillow reads" if isinstance(error, UnidentifiedImageError) else error     # it names our buffer
+        what = "in no format that is read here" if isinstance(error, UnidentifiedImageError) else error     # it names our buffer
         raise ValueError(f"this is not a whole picture ({what}); save it again as PNG or JPEG") from error
     if 0 in picture.size:
         raise ValueError(f"this picture is {picture.width} x {picture.height} pixels; it needs at least one")
     return picture
+
+
+def formats() -> list[str]:
+    """Those of FORMATS that this Pillow knows, with the plug-ins that were registered."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def from_array(values: np.ndarray) -> Image.Image:

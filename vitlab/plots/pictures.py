@@ -41,8 +41,8 @@ def returns(picture: ndarray, trace: Trace, row: int = 0, *, layers: Sequence[in
     pick(passes, layers)
     back = {n: sets[n] & ~sets[n - 1] if n and sets[n - 1].shape == sets[n].shape else np.zeros_like(sets[n]) for n in layers}
     return panels([returned(picture, sets[n], back[n], passes[n].grid) for n in layers],
-                  [f"{name(passes[n], passes)}: {int(sets[n].sum())} of {len(sets[n])}" +
-                   (f", {int(back[n].sum())} back" if back[n].any() else "") for n in layers])
+                  [f"{name(passes[n], passes)}: {int(sets[n].sum())}" + (f", {int(back[n].sum())} back" if back[n].any() else "")
+                   for n in layers], columns=ceil(len(layers) / ceil(len(layers) / 6)), side=150)
 
 
 def attention_map(picture: ndarray, trace: Trace, row: int = 0, *, layers: Sequence[int] | None = None) -> go.Figure:
