@@ -203,7 +203,9 @@ def revit_shipped() -> str:
 
 
 SPVIT = {"dense": "dense", "selector": "SPViT", "drawn to the end": "decisions drawn to the end", "random": "random scores",
-         "structured": "narrower net", "no package": "no package", "single head": "one selector head"}
+         "structured": "narrower net"}
+PARTS = {"dense": "dense", "selector": "SPViT", "random": "random scores", "no package": "no package",
+         "single head": "one selector head"}
 SVIT = {"dense": "dense", "return": "SViT", "drawn to the end": "decisions drawn to the end", "inherit": "none comes back",
         "fixed rate": "shares of every image", "random": "random gates"}          # variant -> what a reader calls it
 
@@ -271,6 +273,7 @@ def filled(text: str) -> str:
              "revit assigners": revit_assigners(), "revit shipped": revit_shipped(),
              "spvit speed": token_speed("spvit_speed_cpu_fp32", "patches left"), "spvit latency": spvit_latency(),
              "spvit small": worth("spvit_small_points", SPVIT, "selector"),
+             "spvit parts": worth("spvit_drawn_points", PARTS, "selector"),
              "svit speed": token_speed("svit_speed_cpu_fp32", "tokens in a block, mean"), "svit batch": svit_batch(),
              "svit small": worth("svit_small_points", SVIT, "return"), "svit shipped": svit_shipped()}
     for name, part in parts.items():

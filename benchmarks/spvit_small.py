@@ -1,14 +1,15 @@
-"""What SPViT's parts are worth on a small net and hard `shapes`.  python benchmarks/spvit_small.py [seed ...]
+"""What SPViT is worth on a small net and hard `shapes`.  python benchmarks/spvit_small.py [settled | drawn]
 
 The dense net is the plain ViT inside the shipped ReViT (its largest length; it never dropped a token). From it, and with it as
 teacher, every variant is fine-tuned to one budget, 40 % of the dense cost, with equal steps; seeds are of selectors, order and
-pictures. For the last third of the steps selectors decide as they will at test time; `drawn to the end` goes on drawing, as the
-paper does. They are compared with random scores and with a dense net that lost channels instead of tokens (`structured`). Each
-is calibrated on pictures of its own and judged on test pictures that no choice has seen: what it costs, what it gets right, and
-what the same net does with the same number of tokens for every image, and under the official evaluation (drawn, masked). The
-weight of the ratio loss is ten times the paper's: with its 2 so short a run keeps far more than was asked. Finished runs are kept
-under runs/ and read again, an interrupted one goes on.
-Writes data/results/spvit_small_points.csv and spvit_small_claims.csv once all seeds asked for are done.
+pictures. In the first study (settled) selectors decide for the last third of the steps as they will at test time, but `drawn to
+the end` goes on drawing, as the paper does; they are compared with random scores and with a dense net that lost channels instead
+of tokens (`structured`). In the second (drawn) all draw to the end, and it is the parts of the method that differ. Each is
+calibrated on pictures of its own and judged on test pictures that no choice has seen: what it costs, what it gets right, and what
+the same net does with the same number of tokens for every image, and under the official evaluation (drawn, masked). The weight of
+the ratio loss is ten times the paper's: with its 2 so short a run keeps far more than was asked. Finished runs are kept under
+runs/ and read again, an interrupted one goes on.
+Writes data/results/spvit_small_points.csv and spvit_small_claims.csv, or spvit_drawn_points.csv, once all seeds are done.
 """
 import sys
 from dataclasses import replace
@@ -30,10 +31,9 @@ DIAL, TEST_DIAL, PICTURES, HELD_OUT, TESTED = 0.6, 1.0, 10_000, 400, 2_000
 RECIPE = vitlab.Recipe(steps=150, batch=32, lr=1e-2, lr_backbone=2e-4, weight_decay=0.05, betas=(0.9, 0.99), warmup=0.05,
                        clip=1.0)
 KNOBS = {"num_classes": 10, "lambda_ratio": 20.0}
-VARIANTS = {
-    "selector": {}, "random": {"score": "random"}, "structured": {}, "drawn to the end": {}, "no package": {"package": "none"},
-    "single head": {"heads": 1},
-}
+SEEDS = (0, 1, 2)
+VARIANTS = {"selector": {}, "random": {"score": "random"}, "structured": {}, "drawn to the end": {}}
+PARTS = {"selector": {}, "random": {"score": "random"}, "no package": {"package": "none"}, "single head": {"heads": 1}}
 STRETCHES, SECOND_LR = (100, 50), 2e-3                      # steps before and after decisions settle; of the selectors
 
 
@@ -69,7 +69,7 @@ def made(seed: int, name: str) -> vitlab.SPViT | vitlab.Dense:
     torch.manual_seed(seed)                                 # after counting, which draws numbers the first time
     if name == "structured":
         return structured(teacher, budget)
-    net = vitlab.create("spvit", "micro_patch4", budget=budget, **KNOBS, **VARIANTS[name])
+    net = vitlab.create("spvit", "micro_patch4", budget=budget, **KNOBS, **(VARIANTS | PARTS)[name])
     net.init_from(teacher.vit)
     return net
 
@@ -128,26 +128,36 @@ def claims(seed: int, net, test) -> list[dict]:
     return [{"seed": seed, "claim": name, "value": value} for name, value in values.items()]
 
 
-def main(*seeds: str) -> None:
-    torch.set_num_threads(1)
-    rows, said = [], []
-    nets = {(name, seed): train(seed, name) for name in VARIANTS for seed in map(int, seeds or ("0", "1", "2"))}
-    for seed in map(int, seeds or ("0", "1", "2")):
-        test = vitlab.data.shapes("test", difficulty=TEST_DIAL, n=TESTED, seed=seed + 100)
+def study(nets: dict, file: str) -> None:
+    """Every net {(variant, seed): net}, and the dense one, on the test pictures of its seed."""
+    rows = []
+    for seed in SEEDS:
+        test = tested(seed)
         plain = vitlab.answers(dense(), test)
         rows.append({"seed": seed, "variant": "dense", "budget": plain.gmacs.mean(), "gmacs": plain.gmacs.mean(),
                      "top1": 100 * plain.correct.mean()})
-        for name in VARIANTS:
-            net = nets[name, seed]
-            rows.append(row(seed, name, net, test))
-            if name == "selector":
-                said += claims(seed, net, test)
+        rows += [row(seed, name, net, test) for (name, own), net in nets.items() if own == seed]
     table = pd.DataFrame(rows)
-    write(table, DATA / "results" / "spvit_small_points.csv")
-    write(pd.DataFrame(said), DATA / "results" / "spvit_small_claims.csv")
+    write(table, DATA / "results" / file)
     shown = ["top1", "top1_fixed", "top1_drawn", "gmacs"]
     print(table.groupby("variant", sort=False)[shown].agg(["mean", "std"]).round(4).to_string())
-    print(pd.DataFrame(said).groupby("claim", sort=False).value.agg(["mean", "std"]).round(3).to_string())
+
+
+def tested(seed: int):
+    return vitlab.data.shapes("test", difficulty=TEST_DIAL, n=TESTED, seed=seed + 100)
+
+
+def main(which: str = "settled") -> None:
+    torch.set_num_threads(1)
+    if which == "drawn":
+        study({(name, seed): train(seed, name, (RECIPE.steps,), out=f"drawn_{name}".replace(" ", "_"))
+               for name in PARTS for seed in SEEDS}, "spvit_drawn_points.csv")
+        return
+    nets = {(name, seed): train(seed, name) for name in VARIANTS for seed in SEEDS}
+    study(nets, "spvit_small_points.csv")
+    said = pd.DataFrame([one for seed in SEEDS for one in claims(seed, nets["selector", seed], tested(seed))])
+    write(said, DATA / "results" / "spvit_small_claims.csv")
+    print(said.groupby("claim", sort=False).value.agg(["mean", "std"]).round(3).to_string())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A dense detector is trained first; its backbone starts from the shipped dense net, which has learnt to classify `shapes`.
 From it every variant goes on for equal steps at a tenth of the rate, the dense one too; gates, which start from nothing, learn
-faster. All that leave tokens out let the same shares take part. Seeds are of weights, order and pictures.
+faster, and decide for the last third of the steps as they will at test time. All that leave tokens out let the same shares take
+part. Seeds are of weights, order and pictures.
 Thresholds are found on pictures of their own; average precision, usage and speed are of test pictures that no choice has seen.
 A run is kept under runs/ when it is finished and read again; an interrupted one begins again.
 Writes data/results/svit_dense_points.csv, svit_dense_blocks.csv and svit_dense_speed.csv once all seeds asked for are done.
@@ -25,7 +26,7 @@ RUNS = Path("runs/svit_dense")
 BACKBONE, SIDE, GRID = "micro_patch4", 96, 12
 PICTURES, HELD_OUT, TESTED, CHANNELS, KEEP = 2_000, 200, 300, 48, 0.5
 DENSE = vitlab.Recipe(steps=400, batch=8, lr=2e-3, lr_backbone=1e-3, weight_decay=0.05, clip=5.0)
-SPARSE = replace(DENSE, steps=80, lr=1e-2, lr_backbone=2e-4)
+SPARSE, SECOND_LR = replace(DENSE, steps=80, lr=1e-2, lr_backbone=2e-4), 2e-3     # before decisions settle, and after
 VARIANTS = {                                                # knobs, and whether every picture keeps the same number at test time
     "dense": (None, False), "return": ({}, False), "inherit": ({"pruned": "inherit"}, False),
     "discard": ({"pruned": "discard"}, False), "fixed rate": ({"rate": "image"}, True), "random": ({"gate": "random"}, True),
@@ -64,6 +65,9 @@ def made(seed: int, name: str, dense_steps: int = DENSE.steps, steps: int = SPAR
         detector = fresh(data.classes, knobs)
         detector.init_from(made(seed, "start", dense_steps, steps))
         finished(detector, data, replace(SPARSE, steps=steps, seed=seed))
+        if knobs is not None and knobs.get("gate") != "random":
+            detector.net.settle()
+        finished(detector, data, replace(SPARSE, steps=steps // 2, seed=seed + 50, lr=SECOND_LR))
         if knobs is not None and not fixed:
             calibrate(detector.net, vitlab.data.objects("val", size=SIDE, n=HELD_OUT, seed=seed), [detector.net.keep])
     detector.save(path)
