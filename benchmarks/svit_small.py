@@ -25,7 +25,7 @@ from vitlab.methods.svit import Point, calibrate
 
 RUNS = Path("runs/svit_small")
 KEEP = 0.5
-DIAL, TEST_DIAL, PICTURES, HELD_OUT, TESTED = 0.6, 1.0, 10_000, 400, 2_000
+DIAL, TEST_DIAL, PICTURES, HELD_OUT, TESTED = 0.6, 1.0, 10_000, 4_000, 2_000
 RECIPE = vitlab.Recipe(steps=150, batch=32, lr=5e-3, lr_backbone=2e-4, weight_decay=0.05, betas=(0.9, 0.99), warmup=0.05,
                        clip=1.0)
 STRETCHES, SECOND_LR = (100, 50), 1e-3                      # steps before and after decisions settle; of the gates
@@ -43,7 +43,7 @@ def pictures(seed: int):
 
 
 def held_out(seed: int):
-    """To calibrate with: of the difficulty that the net is tested on, and of no use to training."""
+    """To calibrate with: of the difficulty that the net is tested on, and of no use to training; many, as pictures differ."""
     return vitlab.data.shapes("train", difficulty=TEST_DIAL, n=HELD_OUT, seed=seed + 200)
 
 

@@ -18,7 +18,7 @@ from vitlab.measure.records import DATA
 from vitlab.methods.svit import Point, calibrate
 
 KEEPS, BATCH, ROUNDS = (0.5, 0.7, 0.9), 32, 9
-BATCHES = {1: 61, 2: 41, 4: 31, 8: 21, 16: 15, 32: 9, 64: 7, 128: 5}       # rounds of each
+BATCHES = {1: 31, 2: 21, 4: 15, 8: 11, 16: 7, 32: 5, 64: 5, 128: 3}        # rounds of each
 SPREAD = 60                                                 # times the gates' last weights: odds of both signs
 
 
