@@ -23,6 +23,7 @@ import vitlab
 from vitlab.measure import focus, write
 from vitlab.measure.records import DATA
 from vitlab.methods.spvit import Point, calibrate
+from vitlab.methods.spvit.objective import gumbel
 from vitlab.methods.spvit.rivals import structured
 
 RUNS = Path("runs/spvit_parts")
@@ -109,10 +110,15 @@ def official(net, test, batch: int = 100) -> tuple[float, list[float]]:
     """The released evaluation: decisions are drawn and masked. Share right, and the share kept by each selector."""
     data, right, kept = test.for_net(net), 0, []
     for start in range(0, len(data), batch):
-        said = net.masked(data.images(slice(start, start + batch)))
+        said = net.masked(data.images(slice(start, start + batch)), noisy if net.selectors else None)
         right += (said.logits.argmax(1) == data.labels[start:start + batch]).sum().item()
         kept.append(torch.stack([part.mean(1) for part in said.kept], 1))
     return right / len(data), torch.cat(kept).mean(0).tolist()
+
+
+def noisy(step: int, score: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
+    """A draw, also where decisions have settled."""
+    return gumbel(score)
 
 
 def claims(seed: int, net, test) -> list[dict]:
