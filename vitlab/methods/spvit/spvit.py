@@ -305,8 +305,9 @@ class SPViT(nn.Module):
         """
         check_images(images, image_size(self.vit), self.vit.cls_token)
         decide, kept = decide or self.draw, []
-        x, *_, left, _ = self.first(images)
-        t = Veiled(x, x.new_ones(len(x), x.shape[1] - self.prefix), x.new_ones(len(x), 0), left)
+        begun = self.first(images)
+        x = begun.x
+        t = Veiled(x, x.new_ones(len(x), x.shape[1] - self.prefix), x.new_ones(len(x), 0), begun.left)
         for stage in stages(self.vit):
             t = enter_veiled(t, stage, self.prefix, self.persist)
             bias = self.gates(t) if kept else None
