@@ -7,7 +7,7 @@ pictures, `micro_plain8` has linear patches instead of their stem. Each can be m
 (`create(..., grid=10)`). `pit_tiny`, `pit_xsmall` and `pit_small` are timm's PiT, whose grid shrinks from stage to stage: for
 methods that run a net by its `stages`.
 """
-from vitlab.backbones.check import check_backbone, check_stem
+from vitlab.backbones.check import check_backbone, check_stem, start_from
 from vitlab.backbones.ends import (
     blocks,
     check_images,
@@ -28,4 +28,4 @@ from vitlab.backbones.pit import Stage, pool, pool_apart, pool_macs
 
 __all__ = ["NAMES", "TIMM_NAMES", "LVViT", "Stage", "blocks", "check_backbone", "check_images", "check_stem", "create", "embed",
            "grid", "head", "image_size", "importance", "narrow", "pool", "pool_apart", "pool_macs", "prefix_tokens",
-           "preprocessing", "resample_positions", "sibling", "stages", "tokens"]
+           "preprocessing", "resample_positions", "sibling", "stages", "start_from", "tokens"]

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, prefix_tokens
+from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, prefix_tokens, start_from
 from vitlab.block import attention, macs, mlp, qkv
 from vitlab.calibrated import Calibrated
 from vitlab.losses import cross_entropy
@@ -145,11 +145,7 @@ class SViT(nn.Module):
 
     def init_from(self, vit: VisionTransformer) -> None:
         """Start from the weights of a plain backbone, as the paper does; ValueError where they do not fit."""
-        there, here = vit.state_dict(), self.vit.state_dict()
-        if wrong := [name for name in here if name not in there or there[name].shape != here[name].shape]:
-            raise ValueError(f"{len(wrong)} tensors of this net have no counterpart in the backbone given, the first is "
-                             f"{wrong[0]}; take one of the same name, image size and number of classes")
-        self.vit.load_state_dict({name: there[name] for name in here})
+        start_from(self.vit, vit)
 
     def settle(self) -> None:
         """From now on training decides as test time will: what a training ends with (decisions="most")."""
