@@ -7,7 +7,7 @@ evaluation, which draws decisions and removes nothing. Writes data/results/spvit
 import sys
 
 import torch
-from torch import nn
+from outsiders import Official, Timm
 
 import vitlab
 from vitlab.measure import race, write
@@ -16,28 +16,6 @@ from vitlab.methods.spvit import Point, calibrate
 
 BUDGETS, BATCH, ROUNDS = (2.64, 3.86), 32, 9
 SPREAD = 60                                                 # times the selectors' last weights: scores from near 0 to near 1
-
-
-class Timm(nn.Module):
-    """timm's own forward, as a method."""
-
-    def __init__(self, vit):
-        super().__init__()
-        self.vit = vit
-
-    def forward(self, images, point=None, trace=None):
-        return self.vit(images)
-
-
-class Official(nn.Module):
-    """The released evaluation of an SPViT, as a method."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.net = net
-
-    def forward(self, images, point=None, trace=None):
-        return self.net.masked(images).logits
 
 
 def main(device: str = "cpu", precision: str = "fp32") -> None:

@@ -10,7 +10,7 @@ import sys
 
 import pandas as pd
 import torch
-from torch import nn
+from outsiders import Official, Timm
 
 import vitlab
 from vitlab.measure import race, write
@@ -20,28 +20,6 @@ from vitlab.methods.svit import Point, calibrate
 KEEPS, BATCH, ROUNDS = (0.5, 0.7, 0.9), 32, 9
 BATCHES = {1: 31, 2: 21, 4: 15, 8: 11, 16: 7, 32: 5, 64: 5, 128: 3}        # rounds of each
 SPREAD = 60                                                 # times the gates' last weights: odds of both signs
-
-
-class Timm(nn.Module):
-    """timm's own forward, as a method."""
-
-    def __init__(self, vit):
-        super().__init__()
-        self.vit = vit
-
-    def forward(self, images, point=None, trace=None):
-        return self.vit(images)
-
-
-class Official(nn.Module):
-    """The released evaluation of an SViT, as a method."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.net = net
-
-    def forward(self, images, point=None, trace=None):
-        return self.net.masked(images).logits
 
 
 def nets(pictures, device: str) -> tuple[vitlab.Dense, vitlab.SViT]:
