@@ -24,6 +24,7 @@ def bars(monkeypatch):
                                "update": lambda self: shown[-1].update(moves=shown[-1]["moves"] + 1)})()
 
     monkeypatch.setattr(loop, "tqdm", bar)
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
     return shown
 
 
@@ -31,6 +32,7 @@ def test_the_bar_goes_from_step_to_step_with_the_loss_and_the_last_accuracy(bars
     table = fit(coin(), blobs(24), replace(RECIPE, steps=30, lr=5e-2), val=blobs(8))
     assert {name: bars[0][name] for name in ("total", "initial", "desc", "moves")} == {
         "total": 30, "initial": 0, "desc": "coin trunk", "moves": 30}
+    assert bars[0]["mininterval"] >= 0.5, "a notebook loses messages that nobody reads in time"
     assert [words["loss"] for words in bars[0]["said"]] == [f"{loss:.3f}" for loss in table.loss]
     assert table.val_top1.nunique() > 2
     last = [None if np.isnan(value) else f"{value:.1f} %" for value in table.val_top1.ffill()]
@@ -47,3 +49,9 @@ def test_other_processes_than_the_first_show_no_bar(bars):
     run = type("Run", (), {"accelerator": type("Second", (), {"is_main_process": False})})
     with loop.bar(run):
         assert bars == [{"disable": True, "said": [], "moves": 0}]
+
+
+def test_a_word_in_the_environment_hides_the_bar_in_notebooks_too(bars, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    fit(coin(), blobs(24), RECIPE)
+    assert [bar.get("disable") for bar in bars] == [True]

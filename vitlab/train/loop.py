@@ -4,6 +4,7 @@ A run that stopped anywhere goes on to the same weights as one that did not, and
 twice the batch, up to what is drawn or counted within a process (see `Recipe.same_draw`).
 """
 import math
+import os
 import signal
 import threading
 import warnings
@@ -211,11 +212,12 @@ def ctrl_c(processes: int) -> Iterator[list]:
 
 
 def bar(run: Run) -> tqdm:
-    """A progress bar over steps, in the main process; TQDM_DISABLE=1 in the environment hides it."""
-    if not run.accelerator.is_main_process:
+    """A progress bar over steps, in the main process; TQDM_DISABLE=1 in the environment hides it (in notebooks, too, where tqdm
+    itself does not read it). Twice a second: each change is three messages to a notebook, and 2,000 unread ones get lost."""
+    if not run.accelerator.is_main_process or os.environ.get("TQDM_DISABLE") == "1":
         return tqdm(disable=True)
     made = run.method.made
-    return tqdm(total=run.total, initial=run.progress.step, desc=f"{made['method']} {made['backbone']}", unit="step")
+    return tqdm(total=run.total, initial=run.progress.step, desc=f"{made['method']} {made['backbone']}", unit="step", mininterval=0.5)
 
 
 def caption(run: Run, loss: float) -> dict[str, str]:

@@ -16,7 +16,7 @@ from vitlab.widgets.records import Ask, Look, Subject, Timing, Upload
 from vitlab.widgets.worker import Gate
 
 GATE = Gate()                               # of the whole process: two panels share one machine
-FEWEST, MOST, SECONDS = 5, 25, 1.0          # interleaved rounds behind one median: as many as fit into about SECONDS
+FEWEST, MOST, SECONDS = 3, 25, 1.0          # interleaved rounds behind one median: as many as fit into about SECONDS
 FEW = 8                                     # images whose mean cost stands for a batch where cost depends on the image
 
 
