@@ -1,9 +1,10 @@
 """What becomes of a detector when its backbone leaves tokens out, on made pictures.  python benchmarks/svit_dense.py [seed ...]
 
-A dense detector is trained first; its backbone starts from the shipped dense net, which has learnt to classify `shapes`.
-From it every variant goes on for equal steps at a tenth of the rate, the dense one too; gates, which start from nothing, learn
-faster, and decide for the last third of the steps as they will at test time. All that leave tokens out let the same shares take
-part. Seeds are of weights, order and pictures.
+A dense detector is trained first, from nothing. Its patches are linear: what a patch knows of its neighbours it has learnt in the
+blocks that gates can leave out; behind a stem of convolutions even gates that know nothing cost next to nothing. From it every
+variant goes on for equal steps at a tenth of the rate, the dense one too; gates, which start from nothing, learn faster, and
+decide for the last third of the steps as they will at test time. Where the detector is `frozen` gates alone learn, and gates that
+know nothing learn nothing. All that leave tokens out let the same shares take part. Seeds are of weights, order and pictures.
 Thresholds are found on pictures of their own; average precision, usage and speed are of test pictures that no choice has seen.
 A run is kept under runs/ when it is finished and read again; an interrupted one begins again.
 Writes data/results/svit_dense_points.csv, svit_dense_blocks.csv and svit_dense_speed.csv once all seeds asked for are done, and
@@ -17,31 +18,28 @@ import pandas as pd
 import torch
 
 import vitlab
-from vitlab.backbones import resample_positions
 from vitlab.measure import by_region, fate, write
 from vitlab.measure.records import DATA
 from vitlab.methods.svit import Point, calibrate
 from vitlab.methods.svit.detection import Detector, average_precision, load, pace, train
 
 RUNS = Path("runs/svit_dense")
-BACKBONE, SIDE, GRID = "micro_patch4", 96, 12
-PICTURES, HELD_OUT, TESTED, CHANNELS, KEEP = 2_000, 200, 300, 48, 0.5
-DENSE = vitlab.Recipe(steps=400, batch=8, lr=2e-3, lr_backbone=1e-3, weight_decay=0.05, clip=5.0)
+BACKBONE, SIDE = "micro_plain8", 96
+PICTURES, HELD_OUT, TESTED, CHANNELS, KEEP = 2_000, 1_000, 300, 48, 0.3
+DENSE = vitlab.Recipe(steps=500, batch=8, lr=2e-3, lr_backbone=1e-3, weight_decay=0.05, clip=5.0)
 SPARSE, SECOND_LR = replace(DENSE, steps=80, lr=1e-2, lr_backbone=2e-4), 2e-3     # before decisions settle, and after
 SHIPPED = 0, "return"                                       # seed and variant
 VARIANTS = {                                                # knobs, and whether every picture keeps the same number at test time
     "dense": (None, False), "return": ({}, False), "inherit": ({"pruned": "inherit"}, False),
     "discard": ({"pruned": "discard"}, False), "fixed rate": ({"rate": "image"}, True), "random": ({"gate": "random"}, True),
+    "return, frozen": ({}, False), "random, frozen": ({"gate": "random"}, True),
 }
 
 
 def fresh(classes: list[str], knobs: dict | None) -> Detector:
-    """An untrained detector; its backbone knows shapes."""
+    """An untrained detector."""
     method, told = ("dense", {}) if knobs is None else ("svit", {"keep": KEEP, **knobs})
-    net = vitlab.create(method, BACKBONE, num_classes=10, image_size=SIDE, grid=GRID, **told)
-    before = vitlab.load(DATA / "checkpoints" / "dense_shapes.safetensors").vit
-    net.vit.load_state_dict(before.state_dict() | {"pos_embed": resample_positions(before, GRID)})
-    return Detector(net, classes, CHANNELS)
+    return Detector(vitlab.create(method, BACKBONE, num_classes=10, image_size=SIDE, **told), classes, CHANNELS)
 
 
 def finished(detector: Detector, data, recipe: vitlab.Recipe) -> None:
@@ -66,14 +64,28 @@ def made(seed: int, name: str, dense_steps: int = DENSE.steps, steps: int = SPAR
         knobs, fixed = VARIANTS[name]
         detector = fresh(data.classes, knobs)
         detector.init_from(made(seed, "start", dense_steps, steps))
-        finished(detector, data, replace(SPARSE, steps=steps, seed=seed))
-        if knobs is not None and knobs.get("gate") != "random":
-            detector.net.settle()
-        finished(detector, data, replace(SPARSE, steps=steps // 2, seed=seed + 50, lr=SECOND_LR))
+        tune(detector, data, seed, steps, name.endswith("frozen"))
         if knobs is not None and not fixed:
             calibrate(detector.net, vitlab.data.objects("val", size=SIDE, n=HELD_OUT, seed=seed), [detector.net.keep])
     detector.save(path)
     return detector.eval()
+
+
+def tune(detector: Detector, data, seed: int, steps: int, frozen: bool) -> None:
+    """Train a variant in two stretches, before and after decisions settle; frozen: its gates alone, if they can learn."""
+    gates = list(getattr(detector.net, "gates", torch.nn.ModuleList()).parameters())       # none, if they know nothing
+    learned = [p for p in detector.parameters() if p.requires_grad]
+    for parameter in learned:
+        parameter.requires_grad_(not frozen)
+    for parameter in gates:
+        parameter.requires_grad_(True)
+    if gates or not frozen:
+        finished(detector, data, replace(SPARSE, steps=steps, seed=seed))
+        if gates:
+            detector.net.settle()
+        finished(detector, data, replace(SPARSE, steps=steps // 2, seed=seed + 50, lr=SECOND_LR))
+    for parameter in learned:
+        parameter.requires_grad_(True)
 
 
 def row(seed: int, name: str, detector: Detector, point, test) -> dict:

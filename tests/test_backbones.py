@@ -6,6 +6,8 @@ from samples import pictures
 
 import vitlab
 from vitlab import backbones
+from vitlab.block import attention_logits, qkv
+from vitlab.methods.spvit import similarity
 
 
 @pytest.mark.parametrize(("name", "size", "count"), [("deit_tiny", 224, 5_717_416), ("deit_small", 224, 22_050_664)])
@@ -19,15 +21,17 @@ def test_dense_is_the_untouched_timm_model(name, size, count):
     assert vitlab.measure.parameters(method) == count
 
 
-@pytest.mark.parametrize(("name", "tokens"), [("micro_patch8", 49), ("micro_patch4", 196), ("micro_plain8", 49)])
+@pytest.mark.parametrize(("name", "tokens"), [("micro_patch8", 49), ("micro_patch4", 196), ("micro_plain8", 49),
+                                                ("micro_patch8_gap", 49), ("micro_patch4_gap", 196), ("micro_plain8_gap", 49)])
 def test_the_small_nets_are_plain_timm_models_with_sine_cosine_positions(name, tokens):
     vit = backbones.create(name, num_classes=10)
     assert vit.patch_embed.num_patches == tokens
     images = pictures(2)
     with torch.no_grad():
         assert torch.equal(vitlab.Dense(vit.eval())(images), vit(images))
-    similarity = torch.cosine_similarity(vit.pos_embed[0, 1], vit.pos_embed[0, 1:], dim=-1)
-    assert similarity[1] > similarity[5]                                  # a neighbour looks more alike than a far patch
+    places = vit.pos_embed[0, vit.num_prefix_tokens:]
+    similarity = torch.cosine_similarity(places[0], places, dim=-1)
+    assert len(places) == tokens and similarity[1] > similarity[5]        # a neighbour looks more alike than a far patch
 
 
 T2T = [                                                     # parameters, and GFLOPs at 7, 10 and 14 patches per side
@@ -78,6 +82,45 @@ def test_a_backbone_can_have_another_grid(name, size, sides):
     if name != "t2t_vit_7":
         costs = [vitlab.gmacs(vitlab.Dense(backbones.sibling(vit, side)), images)[0] for side in sides]
         assert costs == sorted(costs)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ("deit_tiny_gap", "vit_medium_patch16_gap_240"))
+def test_a_net_without_class_token_is_timms_and_says_where_its_patches_look(name):
+    net = vitlab.create("dense", name, num_classes=5, image_size=64).eval()
+    images, trace = pictures(2, 64), vitlab.Trace()
+    assert torch.equal(net(images, None, trace), net.vit(images))
+    weights = trace.layers[0].cls
+    q, k, _ = qkv(net.vit.blocks[0], backbones.embed(net.vit, images))
+    torch.testing.assert_close(weights, attention_logits(q, k).softmax(-1).mean((1, 2)))
+    assert trace.layers[0].extra.tolist() == [0, 0]
+
+
+@torch.no_grad()
+def test_the_mean_of_the_patches_leaves_out_what_is_not_to_be_read():
+    vit = backbones.create("micro_patch8_gap", num_classes=5).eval()
+    x, valid = torch.randn(2, 49, 64), torch.rand(2, 49) > 0.5
+    read = torch.stack([vit.head(vit.norm(tokens[there]).mean(0)) for tokens, there in zip(x, valid)])
+    torch.testing.assert_close(backbones.head(vit, x, valid), read)
+    assert torch.equal(backbones.head(vit, x), vit.forward_head(vit.norm(x)))
+
+
+@pytest.mark.parametrize("method", ("supervit", "dvt", "revit", "svit", "adaptive_depth"))
+def test_the_methods_that_read_a_class_token_refuse_a_net_without_one(method):
+    with pytest.raises(ValueError, match="has no class token: dense and spvit alone run such a net"):
+        vitlab.create(method, "micro_patch8_gap", num_classes=5)
+
+
+def test_what_needs_a_class_token_says_so():
+    net = vitlab.create("dense", "micro_patch8_gap", num_classes=10)
+    with pytest.raises(ValueError, match="has no class token"):
+        similarity.by_layer(net, vitlab.data.shapes("val", n=12))
+    with pytest.raises(ValueError, match="has no class token"):
+        vitlab.Dense(net.vit, 32)
+    with pytest.raises(ValueError, match="micro_patch8_gap has no pretrained weights"):
+        vitlab.create("dense", "micro_patch8_gap", pretrained=True)
+    with pytest.raises(ValueError, match="deit_tiny_gap has no pretrained weights"):
+        vitlab.create("dense", "deit_tiny_gap", pretrained=True)
 
 
 def test_plain_patches_of_the_small_net_keep_their_positions_at_any_grid():

@@ -39,7 +39,7 @@ def rows_too_few(vit):
 
 
 UNDRIVEN = {
-    "no class token": (lambda: tiny(class_token=False, global_pool="avg"), "has no class token"),
+    "no class token": (lambda: tiny(class_token=False, global_pool="max"), "has no class token"),
     "no positions": (lambda: tiny(pos_embed="none"), "no absolute position for every token"),
     "class token without a position": (lambda: tiny(no_embed_class=True), "no absolute position for every token"),
     "average pooling": (lambda: tiny(global_pool="avg"), "answers from 'avg' pooling"),

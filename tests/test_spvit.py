@@ -1,4 +1,5 @@
 """SPViT against its paper: counts, parameters, equalities between its three ways of dropping, and bad input."""
+import sys
 from functools import partial
 from itertools import pairwise
 
@@ -31,10 +32,10 @@ def spread_out(net):
     return net
 
 
-@pytest.fixture(scope="module")
-def ragged():
-    """A net that keeps a different number of tokens of every image, at three budgets."""
-    net = sharpen(spread_out(made("micro_patch4")), 3.0)
+@pytest.fixture(scope="module", params=("micro_patch4", "micro_patch4_gap"))
+def ragged(request):
+    """A net that keeps a different number of tokens of every image, at three budgets; with a class token, and without."""
+    net = sharpen(spread_out(made(request.param)), 3.0)
     pics = vitlab.data.shapes("test", n=100).take(slice(24))
     calibrate(net, pics, [0.8 * net.budget, net.budget, 1.3 * net.budget])
     return net, pics.images(slice(8))
@@ -143,6 +144,14 @@ def test_a_certain_decision_has_the_gradient_of_its_probability():
     assert torch.equal(score.grad, torch.ones(2, 5))
 
 
+def test_a_net_without_class_token_costs_what_table_12_prints():
+    """1.29 GFLOPs of 1.30 with one, in the paper's count, and 0.87; with the shares of 0.90 it would be 0.893."""
+    plain, net = vitlab.create("spvit", "deit_tiny", budget=0.90), vitlab.create("spvit", "deit_tiny_gap", budget=0.87)
+    assert net.work.dense / plain.work.dense == pytest.approx(1.29 / 1.30, abs=0.004)
+    assert vitlab.gmacs(net.eval(), pictures(1, 224))[0] == pytest.approx(0.87, abs=0.005)
+    assert vitlab.create("spvit", "deit_tiny_gap", keep=plain.keep).budget == pytest.approx(0.893, abs=0.0005)
+
+
 # three ways of dropping are one -----------------------------------------------------------------------------------------
 
 def decisions(net, images, point=None):
@@ -154,9 +163,11 @@ def decisions(net, images, point=None):
 @torch.no_grad()
 @pytest.mark.parametrize("knobs", ({}, {"merge": True}, {"package": "sum"}, {"package": "mean"}, {"package": "none"},
                                    {"heads": 1}, {"shared": False, "width": "paper", "branch": False},
-                                   {"layer": "conv3"}, {"layer": "conv3", "shared": False, "merge": True}))
+                                   {"layer": "conv3"}, {"layer": "conv3", "shared": False, "merge": True},
+                                   {"backbone": "micro_patch8_gap"}, {"backbone": "micro_patch8_gap", "merge": True},
+                                   {"backbone": "micro_patch8_gap", "package": "none"}))
 def test_masked_is_gathered(knobs):
-    net = spread_out(made("micro_patch8", **knobs))
+    net = spread_out(made(**knobs))
     pics = vitlab.data.shapes("test", n=100).take(slice(12))
     calibrate(net, pics, [net.budget])
     images, trace = pics.images(slice(None)), vitlab.Trace()
@@ -292,7 +303,7 @@ def test_what_a_selector_says_is_what_decides(ragged):
         heads = net.asked(images, factors[:step], by_head=True)[1]
         assert heads.shape == (*score.shape, 4) and heads.amin() >= 0 and heads.amax() <= 1
         said, alive = torch.zeros(len(images), 196), torch.zeros(len(images), 196)
-        image = t.rows.image if step else torch.arange(len(images)).repeat_interleave(197)
+        image = t.rows.image if step else torch.arange(len(images)).repeat_interleave(196 + net.prefix)
         patch = t.ids.flatten() >= 0
         said[image[patch], t.ids.flatten()[patch]] = score.flatten()[patch]
         alive[image[patch], t.ids.flatten()[patch]] = 1.0
@@ -514,17 +525,20 @@ def test_a_latency_becomes_shares_and_the_checkpoint_holds_those(tmp_path, monke
     assert 0 < net.keep[2] < net.keep[1] < net.keep[0] < 1
 
 
-def test_a_latency_asked_for_is_what_the_table_of_times_says():
-    from vitlab.methods.spvit.clock import clock
-    from vitlab.methods.spvit.limit import solve
+def test_a_latency_asked_for_is_what_the_table_of_times_says(monkeypatch):
+    from vitlab.methods.spvit import limit
 
-    vit = made().vit
-    work = clock(vit, (1, 2, 3), made().selectors, 3, runs=3, points=4)
-    shape = (0.5, 0.25, 0.125)
+    clock = sys.modules["vitlab.methods.spvit.clock"]
+    net, shape = made(), (0.5, 0.25, 0.125)
+    work = clock.clock(net.vit, (1, 2, 3), net.selectors, 3, runs=2, points=4)
     assert work.unit == "ms" and 0 < work.floor(shape) and 0 < work.dense
-    if work.floor(shape) < 0.95 * work.dense:                              # times are rough here: the solving is what is tested
-        limit = (work.floor(shape) + work.dense) / 2
-        assert work(solve(work, limit, shape)) == pytest.approx(limit, rel=0.02)
+    each = {"blocks": lambda n: 1 + n / 10, "selector": lambda n: n / 1000, "head": lambda n: 0.1}
+    monkeypatch.setattr(clock, "medians", lambda jobs, device, runs: {
+        key: each[key[0]](key[2]) if key[1:] else 0.2 for key in jobs})     # a busy machine's do not rise with n
+    work = clock.clock(net.vit, (1, 2, 3), net.selectors, 3, points=4)
+    assert work.dense == pytest.approx(0.2 + 1 + 50 / 10 + 0.1)
+    asked = (work.floor(shape) + work.dense) / 2
+    assert work(limit.solve(work, asked, shape)) == pytest.approx(asked, rel=1e-6)
 
 
 @torch.no_grad()

@@ -1,4 +1,6 @@
 """What SViT's figures show: patches that are back, what becomes of those left out, speed batch by batch."""
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,8 @@ import vitlab
 from vitlab import plots
 from vitlab.methods.svit import calibrate
 from vitlab.plots import overlay
+from vitlab.trace import LayerTrace
+from vitlab.widgets.view import View
 
 PICTURE = np.full((56, 56, 3), 120, np.uint8)
 
@@ -70,3 +74,13 @@ def test_speed_is_drawn_batch_by_batch_beside_its_promise():
     assert list(measured.x) == [1, 8] and list(measured.y) == [0.9, 1.5] and list(promised.y) == [1.6, 1.6]
     with pytest.raises(ValueError, match="no row is called 'spvit'; the frame has timm, svit"):
         plots.by_batch(rows, name="spvit")
+
+
+def test_the_panel_says_when_the_class_token_is_left_out_of_a_block():
+    look = SimpleNamespace(subject=SimpleNamespace(picture=np.zeros((8, 8, 3), np.uint8)), layers=[
+        LayerTrace(0, layer, (2, 2), torch.ones(1, 4, dtype=torch.bool), torch.ones(1, 4, dtype=torch.bool),
+                   torch.full((1, 4), attention), torch.ones(1)) for layer, attention in enumerate((0.2, 0.0))])
+    view = View(None)
+    for place, words in enumerate(("attention to patches, layer 1</p>", "class token left out, layer 2</p>")):
+        view.show_layer(look, place, ())
+        assert view.captions["attention"].value.endswith(words)

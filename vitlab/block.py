@@ -47,6 +47,18 @@ def cls_attention(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
     return logits.softmax(-1).squeeze(2)
 
 
+def mean_attention(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The mean of all tokens' softmaxed attention rows per head, [B, H, T]; only for looking at.
+
+    mask [B, 1, 1, T] bool: which tokens there are, None for all.
+    """
+    logits = attention_logits(q, k).float()
+    if mask is None:
+        return logits.softmax(-1).mean(2)
+    there = mask[:, 0, 0, :, None].float()[:, None]                        # [B, 1, T, 1], as queries
+    return (logits.masked_fill(~mask, float("-inf")).softmax(-1) * there).sum(2) / there.sum(2)
+
+
 def mlp(block: nn.Module, x: Tensor) -> Tensor:
     """The residual update of the MLP, [B, T, D]."""
     return block.drop_path2(block.ls2(block.mlp(block.norm2(x))))

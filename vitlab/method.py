@@ -11,7 +11,7 @@ from timm.models.pit import PoolingVisionTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, narrow, pool, stages
+from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, narrow, pool, pooled, stages
 from vitlab.block import attention, mlp, qkv
 from vitlab.losses import cross_entropy
 from vitlab.trace import Trace
@@ -66,7 +66,7 @@ class Dense(nn.Module):
 
     def __init__(self, vit: VisionTransformer | PoolingVisionTransformer, width: int | None = None):
         super().__init__()
-        check_backbone(vit, staged=True)
+        check_backbone(vit, staged=True, pooled=True)
         self.vit = vit if width is None else narrow(vit, width)
         self.points = (Point(),)
 
@@ -77,7 +77,7 @@ class Dense(nn.Module):
 
     def features(self, images: Tensor, trace: Trace | None = None) -> Tensor:
         """The tokens after the last block, [B, P + N, D]: what a student compares its own with."""
-        check_images(images, image_size(self.vit), self.vit.cls_token)
+        check_images(images, image_size(self.vit), self.vit.pos_embed)
         x, side = embed(self.vit, images), grid(self.vit)                  # [B, P + N, D]
         extra = x.shape[1] - side ** 2
         for stage in stages(self.vit):                                     # one, or the several of a PiT
@@ -87,7 +87,7 @@ class Dense(nn.Module):
                 q, k, v = qkv(block, x)
                 x = x + attention(block, q, k, v)
                 if trace is not None:
-                    trace.add(layer, (side, side), ids, q, k, extra=extra)
+                    trace.add(layer, (side, side), ids, q, k, extra=extra, pooled=pooled(self.vit))
                 x = x + mlp(block, x)
         return x
 

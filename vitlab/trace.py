@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vitlab.block import cls_attention
+from vitlab.block import cls_attention, mean_attention
 from vitlab.tokens import put
 
 
@@ -17,7 +17,7 @@ class LayerTrace:
     grid: tuple[int, int]       # the patch grid of this pass, e.g. (14, 14)
     attended: Tensor            # [B, h*w] bool: patches that took part in attention
     fed: Tensor                 # [B, h*w] bool: patches that reached the MLP
-    cls: Tensor                 # [B, h*w] attention of the class token, mean over heads, 0 where absent
+    cls: Tensor                 # [B, h*w] attention of the class token, or of all tokens' mean, mean over heads; 0 where absent
     extra: Tensor               # [B] tokens in attention beside the patches: prefix and package tokens
     inner: tuple[int, ...] = () # stages within that stage, where it is a cascade itself
     folded: Tensor | None = None    # [B, h*w] weights with which patches were folded into a package before this block
@@ -50,17 +50,23 @@ class Trace:
     exit: Tensor | None = None
 
     def add(self, layer: int, grid: tuple[int, int], ids: Tensor, q: Tensor, k: Tensor, *,
-            fed: Tensor | None = None, extra: int = 1, mask: Tensor | None = None, folded: Tensor | None = None) -> None:
+            fed: Tensor | None = None, extra: int = 1, mask: Tensor | None = None, folded: Tensor | None = None,
+            pooled: bool = False) -> None:
         """Record one block.
 
         ids [B, n]: patch numbers of the tokens in attention after the first `extra`, negative for what is no patch;
         fed [B, m]: of those that reach the MLP (default: the same); q, k [B, H, extra + n, d]: this block's queries and keys;
-        mask [B, H, T, T]: what it adds to its logits or, bool, the keys that count as tokens; folded: see LayerTrace.
+        mask [B, H, T, T]: what it adds to its logits or, bool, the keys that count as tokens; folded: see LayerTrace;
+        pooled: whether there is no class token, so that the mean of all tokens' attention is told.
         """
         self.follow((0,), layer)
-        weight = cls_attention(q, k, None if mask is None else mask[:, :, :1]).mean(1)[:, extra:].detach()
-        if mask is not None and mask.dtype == torch.bool:
-            weight = weight.where(mask[:, 0, 0, :1], 0)                    # a class token that is absent looks at nobody
+        mask_first = None if mask is None else mask[:, :, :1]
+        if pooled:
+            weight = mean_attention(q, k, mask_first).mean(1)[:, extra:].detach()
+        else:
+            weight = cls_attention(q, k, mask_first).mean(1)[:, extra:].detach()
+            if mask is not None and mask.dtype == torch.bool:
+                weight = weight.where(mask[:, 0, 0, :1], 0)                # a class token that is absent looks at nobody
         empty = torch.zeros(len(ids), grid[0] * grid[1], device=ids.device)
         attended = patches(empty, ids, torch.ones_like(weight)).bool()
         reached = attended if fed is None else patches(empty, fed, torch.ones_like(fed, dtype=empty.dtype)).bool()

@@ -4,8 +4,9 @@
 `t2t_vit_7` to `t2t_vit_24` are T2T-ViT: its own stem before timm's blocks. `lvvit_tiny`, `lvvit_small` and `lvvit_medium` are
 LV-ViT: a stem of convolutions, and a second head. `micro_patch8` and `micro_patch4` are the small default nets for 56-pixel
 pictures, `micro_plain8` has linear patches instead of their stem. Each can be made for another patch grid
-(`create(..., grid=10)`). `pit_tiny`, `pit_xsmall` and `pit_small` are timm's PiT, whose grid shrinks from stage to stage: for
-methods that run a net by its `stages`.
+(`create(..., grid=10)`). With `_gap` behind their names (global average pooling) DeiT-T, DeiT-S and the micro nets have no
+class token and answer from the mean of their patches. `pit_tiny`, `pit_xsmall` and `pit_small` are timm's PiT, whose grid
+shrinks from stage to stage: for methods that run a net by its `stages`.
 """
 from vitlab.backbones.check import check_backbone, check_stem, start_from
 from vitlab.backbones.ends import (
@@ -15,6 +16,7 @@ from vitlab.backbones.ends import (
     grid,
     head,
     image_size,
+    pooled,
     prefix_tokens,
     preprocessing,
     resample_positions,
@@ -27,5 +29,5 @@ from vitlab.backbones.narrow import importance, narrow
 from vitlab.backbones.pit import Stage, pool, pool_apart, pool_macs
 
 __all__ = ["NAMES", "TIMM_NAMES", "LVViT", "Stage", "blocks", "check_backbone", "check_images", "check_stem", "create", "embed",
-           "grid", "head", "image_size", "importance", "narrow", "pool", "pool_apart", "pool_macs", "prefix_tokens",
-           "preprocessing", "resample_positions", "sibling", "stages", "start_from", "tokens"]
+           "grid", "head", "image_size", "importance", "narrow", "pool", "pool_apart", "pool_macs", "pooled",
+           "prefix_tokens", "preprocessing", "resample_positions", "sibling", "stages", "start_from", "tokens"]

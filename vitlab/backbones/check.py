@@ -12,19 +12,20 @@ from vitlab.backbones import pit
 from vitlab.backbones.lvvit import LVViT
 
 OWN = ("forward_features", "_pos_embed", "forward_head", "pool")    # what a subclass must leave alone
-STAGED = "dense and spvit"                                          # the methods that run a net stage by stage
+STAGED = "dense and spvit"                                          # the methods that run a net stage by stage, and pooled ones
 
 
-def check_backbone(vit: Any, staged: bool = False) -> None:
+def check_backbone(vit: Any, staged: bool = False, pooled: bool = False) -> None:
     """Raise ValueError, in one sentence, for a net that `block` and `backbones.ends` cannot drive as timm does.
 
     staged: whether the method asking runs a net of several patch grids, which is to say a PiT, stage by stage.
+    pooled: whether it runs one without class token, which answers from the mean of its patches.
     """
-    if why := obstacle(vit, staged):
+    if why := obstacle(vit, staged, pooled):
         raise ValueError(f"this backbone {why}; take a plain ViT with a class token and absolute positions, such as deit_small")
 
 
-def obstacle(vit: Any, staged: bool = False) -> str | None:
+def obstacle(vit: Any, staged: bool = False, pooled: bool = False) -> str | None:
     """The first thing about a net that cannot be driven, as the end of a sentence; None if there is none."""
     if isinstance(vit, pit.PoolingVisionTransformer):
         return next(pit.obstacles(vit), None) if staged else f"is a PiT, whose patch grid shrinks: {STAGED} alone run it"
@@ -33,17 +34,17 @@ def obstacle(vit: Any, staged: bool = False) -> str | None:
     known = LVViT if isinstance(vit, LVViT) else VisionTransformer
     if any(getattr(type(vit), name) is not getattr(known, name) for name in OWN):
         return f"is a {type(vit).__name__}, which embeds or answers in its own way"
-    return next(obstacles(vit), None)
+    return next(obstacles(vit, pooled), None)
 
 
-def obstacles(vit: VisionTransformer) -> Iterator[str]:
+def obstacles(vit: VisionTransformer, pooled: bool = False) -> Iterator[str]:
     """What cannot be driven in timm's own VisionTransformer: its ends, then its blocks."""
     stem = vit.patch_embed
-    if vit.cls_token is None:
-        yield "has no class token"
+    if vit.cls_token is None and not (pooled and vit.global_pool == "avg"):
+        yield f"has no class token: {STAGED} alone run such a net" if vit.global_pool == "avg" else "has no class token"
     if vit.pos_embed is None or vit.no_embed_class:
         yield "has no absolute position for every token"
-    if vit.global_pool != "token":
+    if vit.global_pool != "token" and vit.cls_token is not None:
         yield f"answers from {vit.global_pool!r} pooling, not from its class token"
     if vit.dynamic_img_size or getattr(stem, "dynamic_img_pad", False):
         yield "was made for pictures of changing sizes (dynamic_img_size or dynamic_img_pad)"

@@ -62,14 +62,24 @@ def prefix_tokens(vit: VisionTransformer | PoolingVisionTransformer) -> int:
     return vit.num_tokens if isinstance(vit, PoolingVisionTransformer) else vit.num_prefix_tokens
 
 
+def pooled(vit: VisionTransformer | PoolingVisionTransformer) -> bool:
+    """Does the net answer from the mean of its patches, for lack of a class token?"""
+    return vit.cls_token is None
+
+
 def head(vit: VisionTransformer, x: Tensor, valid: Tensor | None = None) -> Tensor:
     """Tokens [B, T, D] -> logits [B, K], from the normed class token and, in an LV-ViT, from the patches that are there.
 
-    valid [B, T] bool: False marks what stands behind the prefix and is no patch, as padding (None: nothing does).
+    A net without class token answers from the mean of the tokens behind its prefix.
+    valid [B, T] bool: False marks what stands behind the prefix and is not to be read, as padding (None: nothing does).
     """
     if isinstance(vit, PoolingVisionTransformer):
         return pit.head(vit, x)
     x = vit.norm(x)
+    if pooled(vit) and valid is not None:
+        count = valid[:, vit.num_prefix_tokens:].sum(1, keepdim=True)
+        mean = (x * valid[..., None])[:, vit.num_prefix_tokens:].sum(1) / count
+        return vit.head(vit.head_drop(vit.fc_norm(mean)))
     return vit.forward_head(x) if valid is None or not isinstance(vit, LVViT) else vit.forward_head(x, valid=valid)
 
 

@@ -1,4 +1,5 @@
 """Making a backbone by name, for an image size and a patch grid."""
+from functools import partial
 from math import ceil, log2
 
 import timm
@@ -23,12 +24,15 @@ TIMM_NAMES = {
     "pit_xsmall": "pit_xs_224",
     "pit_small": "pit_s_224",
 }
+GAP, NO_CLASS_TOKEN = "_gap", {"class_token": False, "global_pool": "avg", "fc_norm": False}       # the mean of the patches
+POOLED = {name + GAP: TIMM_NAMES[name] for name in ("deit_tiny", "deit_small")}
 OWN = {             # name -> how it is made, and pixels per side of the picture and of a patch unless others are asked for
-    **{name: (t2t.t2t_vit, 224, t2t.PATCH) for name in t2t.SHAPES},
-    **{name: (lvvit.lvvit, 224, lvvit.PATCH) for name in lvvit.SHAPES},
-    **{name: (micro.micro, 56, micro.patch(name)) for name in micro.DEPTH},
+    **{name: (partial(t2t.t2t_vit, name), 224, t2t.PATCH) for name in t2t.SHAPES},
+    **{name: (partial(lvvit.lvvit, name), 224, lvvit.PATCH) for name in lvvit.SHAPES},
+    **{name: (partial(micro.micro, name), 56, micro.patch(name)) for name in micro.DEPTH},
+    **{name + GAP: (partial(micro.micro, name, **NO_CLASS_TOKEN), 56, micro.patch(name)) for name in micro.DEPTH},
 }
-NAMES = (*TIMM_NAMES, *OWN)
+NAMES = (*TIMM_NAMES, *OWN, *POOLED)
 
 
 def create(name: str, num_classes: int = 1000, image_size: int | None = None, pretrained: bool = False,
@@ -36,21 +40,21 @@ def create(name: str, num_classes: int = 1000, image_size: int | None = None, pr
     """A timm VisionTransformer (or PiT) by name, for square images of `image_size` pixels (None: the backbone's own).
 
     grid: patches per side (None: the backbone's own). Pretrained weights made for another grid are resampled.
-    Raises ValueError for an unknown name, one that is neither a PiT nor a plain ViT with a class token and absolute positions, a
-    size that is no multiple of its patches, a grid that the picture cannot be cut into, or pretrained weights that there are none
-    of; ConnectionError when they are neither cached nor reachable.
+    Raises ValueError for an unknown name, one that is neither a PiT nor a plain ViT with absolute positions that answers from its
+    class token or the mean of its patches, a size that is no multiple of its patches, a grid that the picture cannot be cut
+    into, or pretrained weights that there are none of; ConnectionError when they are neither cached nor reachable.
     """
     num_classes, drop_path = whole(num_classes, "num_classes"), real(drop_path, "drop_path", 0, 1)
     pretrained = flag(pretrained, "pretrained")
     image_size = None if image_size is None else whole(image_size, "image_size, the pixels of one side,")
     grid = None if grid is None else whole(grid, "grid, the patches of one side,")
+    if pretrained and (name in OWN or name in POOLED):
+        raise ValueError(f"{name} has no pretrained weights on the hub; use pretrained=False, or vitlab.load a checkpoint")
     if name in OWN:
-        if pretrained:
-            raise ValueError(f"{name} has no pretrained weights on the hub; use pretrained=False, or vitlab.load a checkpoint")
         make, usual, patch = OWN[name]
         size = image_size or usual
         check_size(name, size, patch, grid)
-        vit = make(name, num_classes, size, drop_path, grid)
+        vit = make(num_classes, size, drop_path, grid)
     else:
         vit = from_timm(name, num_classes, image_size, pretrained, drop_path)
         if isinstance(vit, PoolingVisionTransformer):
@@ -59,7 +63,7 @@ def create(name: str, num_classes: int = 1000, image_size: int | None = None, pr
             check_size(name, size_of(vit), patch_of(vit), grid)
     if grid is not None and (grid != grid_of(vit) or type(vit.patch_embed) is PatchEmbed and size_of(vit) % grid):
         regrid(vit, grid, keep=pretrained)                                 # plain patches; a stem of ours has it
-        if name in micro.PLAIN:
+        if name.removesuffix(GAP) in micro.PLAIN:
             micro.place(vit)
     vit.made = {"name": name, "num_classes": num_classes, "image_size": size_of(vit), "pretrained": pretrained,
                 "drop_path": drop_path}
@@ -89,14 +93,16 @@ def patch_of(vit: VisionTransformer) -> int:
 
 def from_timm(name: str, num_classes: int, image_size: int | None, pretrained: bool, drop_path: float):
     """timm's own model, unchanged; another model than a plain ViT is found out before its weights are drawn or loaded."""
-    full = TIMM_NAMES.get(name, name)
+    full = (TIMM_NAMES | POOLED).get(name, name)
     if not timm.is_model(full.split(".")[0]):
         known = ", ".join(NAMES)
         raise ValueError(f"no backbone is called {name!r}; choose one of {known}, or the timm name of a VisionTransformer or PiT")
     if pretrained and full.startswith("pit_") and image_size not in (None, 224):
         raise ValueError(f"{name} has pretrained weights for pictures of 224 pixels only, not {image_size}; leave image_size out")
     wanted = {"num_classes": num_classes, "drop_path_rate": drop_path} | ({} if image_size is None else {"img_size": image_size})
-    if name not in TIMM_NAMES and (why := unfit(full, wanted)):
+    if name in POOLED:
+        wanted |= NO_CLASS_TOKEN
+    elif name not in TIMM_NAMES and (why := unfit(full, wanted)):
         raise ValueError(f"{name} is not a plain ViT with a class token and absolute positions: it {why}; try deit_small")
     try:
         vit = timm.create_model(full, pretrained=pretrained, **wanted)
@@ -112,7 +118,7 @@ def unfit(full: str, wanted: dict) -> str | None:
     """Why vitlab cannot drive a timm model, as the end of a sentence; None if it can. It is built without its weights."""
     try:
         with torch.device("meta"):
-            return obstacle(timm.create_model(full, **wanted), staged=True)
+            return obstacle(timm.create_model(full, **wanted), staged=True, pooled=True)
     except Exception as error:              # every model refuses in its own way what a ViT's constructor takes
         return f"cannot be built with {wanted} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
 

@@ -20,9 +20,9 @@ LADDER = ((2, 3, 3, 1), (2, 3, 2, 1), (2, 2, 3, 1), (2, 2, 2, 1), (2, 3, 1, 1), 
 
 
 def micro(name: str, num_classes: int, image_size: int = 56, drop_path: float = 0.0,
-          grid: int | None = None) -> VisionTransformer:
+          grid: int | None = None, **ends) -> VisionTransformer:
     """A small net; `grid` patches per side, None for its own. ValueError for a grid that no strides reach; with plain
-    patches the grid is its own, see `make.regrid`.
+    patches the grid is its own, see `make.regrid`. ends: other ends than a class token, in timm's words.
 
     At width 64 DeiT's initial weights (std 0.02) leave every block nearly idle, and training waits hundreds of steps for it to
     wake; JAX ViT's (Xavier) start at once. Positions start from one sine-cosine field of about the patches' own scale.
@@ -30,10 +30,11 @@ def micro(name: str, num_classes: int, image_size: int = 56, drop_path: float = 
     embed = {"patch_size": PLAIN[name]} if name in PLAIN else {
         "patch_size": 1, "embed_layer": partial(HybridEmbed, conv_stem(name, image_size, grid), proj=False)}
     vit = VisionTransformer(img_size=image_size, num_classes=num_classes, embed_dim=64, depth=DEPTH[name], num_heads=4,
-                            mlp_ratio=2, drop_path_rate=drop_path, weight_init="jax", **embed)
+                            mlp_ratio=2, drop_path_rate=drop_path, weight_init="jax", **embed, **ends)
     place(vit)
     with torch.no_grad():
-        trunc_normal_(vit.cls_token, std=0.02)
+        if vit.cls_token is not None:
+            trunc_normal_(vit.cls_token, std=0.02)
         trunc_normal_(vit.head.weight, std=0.02)
     return vit
 
@@ -46,7 +47,7 @@ def patch(name: str) -> int:
 @torch.no_grad()
 def place(vit: VisionTransformer) -> None:
     """Start the patches' positions from the sine-cosine field."""
-    vit.pos_embed[0, 1:] = 0.5 * build_sincos2d_pos_embed(list(vit.patch_embed.grid_size), vit.embed_dim)
+    vit.pos_embed[0, vit.num_prefix_tokens:] = 0.5 * build_sincos2d_pos_embed(list(vit.patch_embed.grid_size), vit.embed_dim)
 
 
 def conv_stem(name: str, image_size: int, grid: int | None) -> ConvStem:

@@ -217,7 +217,8 @@ def bar(run: Run) -> tqdm:
     if not run.accelerator.is_main_process or os.environ.get("TQDM_DISABLE") == "1":
         return tqdm(disable=True)
     made = run.method.made
-    return tqdm(total=run.total, initial=run.progress.step, desc=f"{made['method']} {made['backbone']}", unit="step", mininterval=0.5)
+    return tqdm(total=run.total, initial=run.progress.step, desc=f"{made['method']} {made['backbone']}", unit="step",
+                mininterval=0.5)
 
 
 def caption(run: Run, loss: float) -> dict[str, str]:

@@ -38,12 +38,13 @@ class View:
         self.captions["attribution"].value = text.caption(f"red speaks for “{named(look.prediction)}”")
 
     def show_layer(self, look: Look, place: int, exits: Sequence[str]) -> None:
-        """The patches left after one layer, and where its class token looks."""
+        """The patches left after one layer, and where its class token, or the mean of its tokens, looks."""
         part = look.layers[place]
         alive, kept = part.attended[0].numpy(), part.fed[0].numpy()
         stage = f"{exits[part.stage]}, " if exits else f"stage {part.name}, " if any(look.layers[-1].stages) else ""
         self.captions["kept"].value = text.caption(f"{stage}layer {part.layer + 1}: {kept.sum()} of {kept.size} kept")
-        self.captions["attention"].value = text.caption(f"class attention, layer {part.layer + 1}")
+        where = "attention to patches" if part.cls[0].any() else "class token left out"
+        self.captions["attention"].value = text.caption(f"{where}, layer {part.layer + 1}")
         self.pictures["kept"].value = png(dimmed(look.subject.picture, kept, part.grid))
         self.pictures["attention"].value = png(heated(look.subject.picture, part.cls[0].numpy(), alive, part.grid))
 

@@ -29,7 +29,7 @@ def clock(vit: VisionTransformer, before: Sequence[int], scorers: Sequence[Score
     for all of it.
     """
     prefix, found = prefix_tokens(vit), stages(vit)
-    zeros = vit.cls_token.new_zeros(1, 3, image_size(vit), image_size(vit))
+    zeros = vit.pos_embed.new_zeros(1, 3, image_size(vit), image_size(vit))
     jobs: dict[tuple, Callable[[], Any]] = {("stem",): partial(embed, vit, zeros)}
     for number, stage in enumerate(found):
         first = stage.blocks[min(stage.blocks)]

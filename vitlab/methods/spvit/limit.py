@@ -150,7 +150,7 @@ def surviving(there: int, patches: int, cells: int) -> int:
 def multiply_adds(vit: VisionTransformer, before: Sequence[int], per_token: Sequence[int], packages: int,
                   persist: bool = False) -> Work:
     """The cost in GFLOPs: blocks, selectors and poolings by the closed form, stem and head counted on an empty picture."""
-    zeros, every, prefix = vit.cls_token.new_zeros(1, 3, image_size(vit), image_size(vit)), blocks(vit), prefix_tokens(vit)
+    zeros, every, prefix = vit.pos_embed.new_zeros(1, 3, image_size(vit), image_size(vit)), blocks(vit), prefix_tokens(vit)
     *_, last = stages(vit)
     check_counter(zeros.device.type)
     with torch.no_grad(), evaluating(vit):

@@ -175,7 +175,7 @@ def inserted(dense: Dense, net: nn.Module, after: tuple[int, ...], keep: tuple[f
         for selector, trained, share, before in zip(*map(reversed, known)):        # the last ones are the same
             selector.load_state_dict(trained.state_dict())
             selector.move(before, share)
-    return student.to(net.vit.cls_token.device)
+    return student.to(net.vit.pos_embed.device)
 
 
 def parts(keep: Sequence[float]) -> list[float]:

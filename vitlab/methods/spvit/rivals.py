@@ -32,7 +32,7 @@ def width_for(dense: Dense, budget: float) -> int:
     """The width whose cost is nearest to a budget in GFLOPs: blocks by the closed form, stem and head on a straight line."""
     vit, full, size = dense.vit, dense.vit.embed_dim, image_size(dense.vit)
     check(vit)
-    picture = vit.cls_token.new_zeros(1, 3, size, size)
+    picture = vit.pos_embed.new_zeros(1, 3, size, size)
     least, most = (gmacs(net, picture)[0] for net in (Dense(vit, 1), dense))
     if not least <= budget <= most * (1 + 1e-9):
         raise ValueError(f"a budget of {budget:.4g} GFLOPs is out of reach: this net takes {most:.4g} GFLOPs with all its "

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vitlab.backbones import check_images, embed, grid, image_size, pool, stages
+from vitlab.backbones import check_backbone, check_images, embed, grid, image_size, pool, stages
 from vitlab.data.imageset import image_set
 from vitlab.evaluation import beside, in_evaluation
 from vitlab.method import Dense
@@ -27,6 +27,7 @@ def by_layer(dense: Dense, data, *, batch: int = 100) -> pd.DataFrame:
     data: an ImageSet of some hundred pictures; their tokens of all blocks are held in memory, n·N·D floats a block.
     ValueError for fewer than three pictures, or for features that are the same of all.
     """
+    check_backbone(dense.vit, staged=True)                                 # a class token to compare with
     data = image_set(data).for_net(dense)
     if len(data) < 3:
         raise ValueError(f"CKA compares how pictures differ, and {data.name} holds {len(data)}; give some hundreds")

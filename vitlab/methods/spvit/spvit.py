@@ -41,6 +41,7 @@ from vitlab.backbones import (
     grid,
     head,
     image_size,
+    pooled,
     prefix_tokens,
     stages,
     start_from,
@@ -116,7 +117,7 @@ class SPViT(nn.Module):
                  ratio: str = "batch", decisions: str = "drawn", lambda_kl: float = 0.5, lambda_distill: float = 0.5,
                  lambda_ratio: float = 2.0, factors: Sequence[Sequence[float]] | None = None):
         super().__init__()
-        check_backbone(vit, staged=True)
+        check_backbone(vit, staged=True, pooled=True)
         self.vit, self.prefix, self.persist = vit, prefix_tokens(vit), flag(persist, "persist")
         self.after, staged = places(vit, after), len(stages(vit)) > 1
         self.package, self.score, self.ratio = Package(package, staged if merge is None else merge), score, ratio
@@ -228,7 +229,7 @@ class SPViT(nn.Module):
 
         rule: before which block something is dropped, and what decides it, in the words of `select`.
         """
-        check_images(images, image_size(self.vit), self.vit.cls_token)
+        check_images(images, image_size(self.vit), self.vit.pos_embed)
         t = self.first(images)
         for stage in stages(self.vit):                                     # one, or the several of a PiT
             t = enter(t, stage, self.prefix, self.persist)
@@ -270,19 +271,23 @@ class SPViT(nn.Module):
     def note(self, trace: Trace, layer: int, side: int, t: Tokens, q: Tensor, k: Tensor) -> None:
         """Write one block, on a grid of side x side patches, into a trace."""
         folded = None if t.folded is None else t.folded(side * side)
+        told = {"extra": 0, "folded": folded, "pooled": pooled(self.vit)}
         if isinstance(t.rows, Even):
-            trace.add(layer, (side, side), t.ids, q, k, extra=0, folded=folded)
+            trace.add(layer, (side, side), t.ids, q, k, **told)
             return
-        first, keys = q[0, :, t.rows.first].transpose(0, 1)[:, :, None], t.rows.padded(k.transpose(1, 2))[0].transpose(1, 2)
+        asking, keys = (t.rows.padded(part.transpose(1, 2))[0].transpose(1, 2) for part in (q, k))
         ids, there = t.rows.padded(t.ids, PACKAGE)
-        trace.add(layer, (side, side), ids, first, keys, extra=0, mask=there[:, None, None], folded=folded)
+        trace.add(layer, (side, side), ids, asking, keys, mask=there[:, None, None], **told)
 
     def answer(self, t: Tokens) -> Tensor:
-        """Logits [B, K] of the tokens after the last block: of the class token and, in an LV-ViT, of the patches that stayed."""
-        if isinstance(t.rows, Packed) and not hasattr(self.vit, "aux_head"):
+        """Logits [B, K] of the tokens after the last block: of the class token and, in an LV-ViT, of the patches that stayed.
+
+        Without class token (A.6), of the mean of all that is left, in which a package counts as one patch.
+        """
+        if isinstance(t.rows, Packed) and not hasattr(self.vit, "aux_head") and not pooled(self.vit):
             return head(self.vit, t.x[0, t.rows.first][:, None])           # nobody reads the others
-        x, ids, _ = t.padded()
-        return head(self.vit, x, ids != PACKAGE)
+        x, ids, there = t.padded()
+        return head(self.vit, x, there if pooled(self.vit) else ids != PACKAGE)
 
     def token_macs(self, trace: Trace) -> Tensor:
         """Multiply-adds [B] of what depends on how many tokens there were: blocks, selectors, poolings, a head for patches."""
@@ -310,7 +315,7 @@ class SPViT(nn.Module):
 
         decide: (step, scores [B, N], who is still there [B, N]) -> who stays, 0 or 1 (None: drawn, Eq. 7).
         """
-        check_images(images, image_size(self.vit), self.vit.cls_token)
+        check_images(images, image_size(self.vit), self.vit.pos_embed)
         decide, kept = decide or self.draw, []
         begun = self.first(images)
         x = begun.x
@@ -327,8 +332,9 @@ class SPViT(nn.Module):
                 x = t.x + attention(block, q, k, v, bias)
                 t = t._replace(x=x + mlp(block, x))
         patch = F.pad(t.alive > 0, (self.prefix, t.filled.shape[1]))
+        read = torch.cat([patch[:, :-t.filled.shape[1] or None], t.filled > 0], 1) if pooled(self.vit) else patch
         tokens = self.vit.norm(t.x)[:, self.prefix:self.prefix + t.alive.shape[1]]
-        return Masked(head(self.vit, t.x, patch), tokens, kept, t.alive)
+        return Masked(head(self.vit, t.x, read), tokens, kept, t.alive)
 
     def gates(self, t: Veiled) -> Tensor:
         """What attention adds to its logits, [B, 1, T, T], so that nobody attends to what is not there."""
