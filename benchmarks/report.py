@@ -206,8 +206,14 @@ SPVIT = {"dense": "dense", "selector": "SPViT", "drawn to the end": "decisions d
          "structured": "narrower net"}
 PARTS = {"dense": "dense", "selector": "SPViT", "random": "random scores", "no package": "no package",
          "single head": "one selector head"}
+POOLED = {"dense": "dense, no class token", "selector": "SPViT", "no package": "no package",
+          "settled": "decisions settled for the last third"}
 SVIT = {"dense": "dense", "return": "SViT", "drawn to the end": "decisions drawn to the end", "inherit": "none comes back",
         "fixed rate": "shares of every image", "random": "random gates"}          # variant -> what a reader calls it
+
+DETECTORS = {"dense": "dense", "return": "SViT", "inherit": "none comes back", "fixed rate": "shares of every image",
+             "random": "random gates", "discard": "gone from the map", "return, frozen": "SViT, gates alone learn",
+             "random, frozen": "random gates, nothing learns"}
 
 
 def worth(file: str, names: dict[str, str], own: str) -> str:
@@ -247,6 +253,26 @@ def svit_shipped() -> str:
     return markdown(table)
 
 
+def svit_dense() -> str:
+    """Average precision of a detector, with what its backbone spends."""
+    per = read("svit_dense_points").groupby("variant", sort=False)
+    table = pd.DataFrame({"backbone GFLOPs": per.gmacs.mean().map("{:.4f}".format), "box AP": per.box_ap.apply(spread),
+                          "mask AP": per.mask_ap.apply(spread), "blocks used by objects": per.used_object.apply(spread, digits=2),
+                          "by the rest": per.used_background.apply(spread, digits=2)})
+    return markdown(table.rename(index=DETECTORS).reset_index(names="variant"))
+
+
+def edge() -> str:
+    """One picture at a time on ONNX Runtime, against the dense net on the same engine."""
+    rows = read("edge_cpu").query("engine == 'onnxruntime' and name != 'dense'")
+    table = pd.DataFrame({"net": rows.backbone + ", " + rows.name, "threads": rows.threads, "numbers": rows.precision,
+                          "promised": rows.gmacs_ratio.map("{:.2f}×".format), "measured": rows.speed_up.map("{:.2f}×".format),
+                          "against the dense net in PyTorch": rows.speed_up_over_torch.map("{:.2f}×".format),
+                          "median": rows.median_ms.map("{:.1f} ms".format)})
+    own, first = rows.name.str.startswith("spvit"), rows.iloc[0]
+    return f"{markdown(table[own])}\n\n{first.hardware}, ONNX Runtime {first.onnxruntime}, torch {first.torch}, {first.date}."
+
+
 def spvit_latency() -> str:
     rows = read("spvit_latency_cpu_fp32")
     table = pd.DataFrame({"net": rows.backbone, "of the dense net's time, asked": rows.asked_share.map("{:.0%}".format),
@@ -274,6 +300,7 @@ def filled(text: str) -> str:
              "spvit speed": token_speed("spvit_speed_cpu_fp32", "patches left"), "spvit latency": spvit_latency(),
              "spvit small": worth("spvit_small_points", SPVIT, "selector"),
              "spvit parts": worth("spvit_drawn_points", PARTS, "selector"),
+             "spvit pooled": worth("spvit_pooled_points", POOLED, "selector"), "edge": edge(), "svit dense": svit_dense(),
              "svit speed": token_speed("svit_speed_cpu_fp32", "tokens in a block, mean"), "svit batch": svit_batch(),
              "svit small": worth("svit_small_points", SVIT, "return"), "svit shipped": svit_shipped()}
     for name, part in parts.items():

@@ -2,9 +2,10 @@
 
 Such a net answers from the mean of its patches. The paper's conjecture: a package, which is a mean of patches too, helps it more
 than a net with a class token. Here the dense net without one starts from the shipped dense net, its class token taken away, and
-learns until it is about as good; from it, and with it as teacher, SPViT is fine-tuned with and without packages, by the steps,
-seeds and pictures of benchmarks/spvit_small.py's study in which all draw to the end, which holds the rows of the net with a class
-token. Finished runs are kept under runs/ and read again, an interrupted one goes on.
+learns until it is about as good. From it, and with it as teacher, SPViT is fine-tuned with and without packages, by the steps,
+seeds and pictures of benchmarks/spvit_small.py's study in which all draw to the end; that holds the rows of the net with a class
+token. `settled` decides for the last third of the steps as at test time, as in its other study. Finished runs are kept under
+runs/ and read again, an interrupted one goes on.
 Writes data/results/spvit_pooled_points.csv once all seeds are done.
 """
 from dataclasses import replace
@@ -20,7 +21,7 @@ from vitlab.measure.records import DATA
 from vitlab.methods.spvit import calibrate
 
 BACKBONE = "micro_patch4_gap"
-VARIANTS = {"selector": {}, "no package": {"package": "none"}}
+VARIANTS = {"selector": {}, "no package": {"package": "none"}, "settled": {}}
 DENSE = vitlab.Recipe(steps=600, batch=32, lr=1e-3, weight_decay=0.05, betas=(0.9, 0.99), warmup=0.05, clip=1.0)
 
 
@@ -39,8 +40,12 @@ def train(seed: int, name: str, teacher: vitlab.Dense) -> vitlab.SPViT:
     torch.manual_seed(seed)                                 # after counting, which draws numbers the first time
     net = vitlab.create("spvit", BACKBONE, budget=budget, **study.KNOBS, **VARIANTS[name])
     net.init_from(teacher.vit)
-    recipe = replace(study.RECIPE, seed=seed)
-    finish(net, study.pictures(seed), recipe, study.RUNS / str(seed) / f"pooled_{name}".replace(" ", "_"), teacher=teacher)
+    folder = study.RUNS / str(seed) / f"pooled_{name}".replace(" ", "_")
+    for stretch, steps in enumerate(study.STRETCHES if name == "settled" else (study.RECIPE.steps,)):
+        recipe = replace(study.RECIPE, steps=steps, seed=seed + 50 * stretch, lr=study.SECOND_LR if stretch else study.RECIPE.lr)
+        if stretch:
+            net.settle()
+        finish(net, study.pictures(seed), recipe, folder.with_name(folder.name + "_2" * stretch), teacher=teacher)
     calibrate(net, study.held_out(seed), [net.budget])
     return net.eval()
 

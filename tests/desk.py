@@ -7,7 +7,7 @@ import vitlab
 from vitlab import data
 from vitlab.widgets import engine
 
-QUICK = 30                                  # seconds that nothing here needs, unless the machine is very busy
+QUICK = 120                                 # seconds that nothing here needs, unless the machine is very busy
 
 
 @pytest.fixture(scope="module")

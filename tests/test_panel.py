@@ -1,4 +1,5 @@
 """The panel's doors and its honesty: numbers of any library, refusals that move nothing, no other point's speed as this one's."""
+import threading
 import time
 
 import desk
@@ -11,6 +12,7 @@ from desk import QUICK
 import vitlab
 from vitlab import measure
 from vitlab.widgets import explore
+from vitlab.widgets import panel as panels
 from vitlab.widgets.controls import plain, same
 
 SPEED = ("images_per_s", "speed_up", "promise", "runs")
@@ -239,3 +241,69 @@ def test_what_is_too_large_for_fp32_is_not_blamed_on_half_precision(images):
 def test_explore_says_what_to_do_with_a_net_of_another_precision(images, kind):
     with pytest.raises(ValueError, match=f"has {kind} weights but the panel looks in float32; give it net.float()"):
         explore(vitlab.create("dense", "micro_patch8", num_classes=10).to(kind), images)
+
+
+# What may go wrong while it works
+
+
+def test_two_threads_that_change_controls_at_once_leave_no_dead_slider(panel):
+    """Their silences overlap: the first to begin is the first to end."""
+    first, second, asked = threading.Event(), threading.Event(), panel.worker.asked
+
+    def other():
+        with panel.silently():
+            first.set()
+            assert second.wait(QUICK)
+
+    thread = threading.Thread(target=other)
+    with panel.silently():
+        thread.start()
+        assert first.wait(QUICK)
+        panel.controls.image.value = 3                                      # said by nobody
+    assert panel.worker.asked == asked
+    second.set()
+    thread.join()
+    panel.controls.image.value = 4
+    assert panel.worker.asked == asked + 1
+    moved = threading.Thread(target=lambda: setattr(panel.controls.image, "value", 5))
+    moved.start()
+    moved.join()
+    assert panel.worker.asked == asked + 2
+    assert panel.wait(QUICK) and panel.result["image"] == "image 5"
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), MemoryError("no room")], ids=repr)
+def test_no_error_of_any_kind_ends_the_worker(panel, monkeypatch, error):
+    def breaks(ask):
+        raise error
+    with monkeypatch.context() as patch:
+        patch.setattr(panel.engine, "look", breaks)
+        assert not panel.set(image=7).wait(QUICK)
+        assert panel.last_error.startswith(type(error).__name__)
+    assert panel.set(image=8).wait(QUICK) and panel.result["image"] == "image 8"
+
+
+def test_while_a_pass_hangs_the_panel_says_what_it_waits_for(panel, monkeypatch):
+    go_on, look = threading.Event(), panel.engine.method
+
+    def hangs(ask):
+        assert go_on.wait(QUICK)
+        return look(ask)
+
+    monkeypatch.setattr(panels, "PATIENCE", 0.05)
+    monkeypatch.setattr(panel.engine, "method", hangs)
+    panel.set(image=9)
+    until(lambda: "a pass of one (7, 1)" in panel.view.note.value and "goes on" in panel.view.note.value)
+    assert panel.last_error is None
+    go_on.set()
+    assert panel.wait(QUICK) and panel.view.note.value == ""
+
+
+def test_a_closed_panel_says_so(net, images):
+    made = explore(net, images, batch=2)
+    assert made.wait(QUICK)
+    made.close()
+    with pytest.raises(ValueError, match="this panel is closed; run the cell that made it again"):
+        made.set(keep=0.5)
+    assert not made.wait(1)
+    assert not made.alarm.is_alive() or made.alarm.finished.is_set()

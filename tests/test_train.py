@@ -409,13 +409,6 @@ def test_a_folder_with_another_run_is_refused(tmp_path, change, sentence):
     assert "resume=False" in str(error.value)
 
 
-def test_an_unfinished_run_without_its_state_is_refused(tmp_path):
-    fit(interrupt(coin(), 2), blobs(24), EVERYTHING, out=tmp_path)
-    (tmp_path / "state.safetensors").unlink()
-    with pytest.raises(ValueError, match="unfinished run without its state"):
-        fit(coin(), blobs(24), EVERYTHING, out=tmp_path)
-
-
 def test_ctrl_c_without_a_folder_returns_what_was_done():
     method = interrupt(coin(), 4)
     table = fit(method, blobs(24), EVERYTHING)

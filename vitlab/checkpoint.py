@@ -1,8 +1,12 @@
-"""Checkpoints: safetensors files with their facts as one JSON text, written whole or not at all, never pickled."""
+"""Checkpoints: safetensors files with their facts as one JSON text, written whole or not at all, never pickled.
+
+A checksum of facts and tensors stands in every file, and is compared whenever one is read.
+"""
 import json
 import os
 import shutil
 import subprocess
+import zlib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,8 +18,10 @@ from torch import Tensor, nn
 import vitlab
 
 KEY = "vitlab"                                          # of the JSON text in the metadata; nobody else writes it
+CHECKSUM = "checksum"                                   # the other key there
 OURS = ("made", "progress", "detector")                 # facts by which `read` tells the kinds of files apart
 COMPILED = "_orig_mod."                                 # how torch.compile marks the names of what it wraps
+DRAFT = ".part"                                         # how a file that is being written ends
 PICKLES = (b"PK\x03\x04", b"\x80")                      # how torch.save and pickle begin
 PICKLE_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
@@ -28,6 +34,8 @@ def save(method: nn.Module, path: str | Path, **facts) -> None:
     check(method)
     if taken := [name for name in OURS if name in facts]:
         raise ValueError(f"{taken[0]} is a fact that vitlab writes itself; give yours another name")
+    if name := not_finite(weights(method)):
+        raise ValueError(f"{name} holds NaN or infinity, so nobody could use this checkpoint; train again, at a lower rate")
     write(path, weights(method), {"made": method.made, **origin(), **facts})
 
 
@@ -41,6 +49,12 @@ def check(method: nn.Module) -> None:
         raise ValueError(f"this {label(method.made)} is not what it was made as, so no checkpoint of it could be loaded: "
                          f"{len(wrong)} tensors are missing, left over or of another shape, the first is {wrong[0]}; say in "
                          "vitlab.create how it is to be, such as its number of classes, instead of changing its parts")
+
+
+def not_finite(tensors: dict[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity, if any does."""
+    return next((name for name, tensor in tensors.items()
+                 if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.isfinite().all()), None)
 
 
 def weights(method: nn.Module) -> dict[str, Tensor]:
@@ -84,6 +98,8 @@ def read(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
         raise ValueError(f"{path} holds a detector; open it with vitlab.methods.svit.detection.load")
     if "made" not in facts:
         raise ValueError(f"{path} does not say which method its weights belong to; write it again with vitlab.save")
+    if name := not_finite(tensors):
+        raise ValueError(f"{path} holds NaN or infinity in {name}; use an older checkpoint, or train again at a lower rate")
     return facts, tensors
 
 
@@ -107,7 +123,7 @@ def restore(method: nn.Module, path: str | Path) -> dict:
 
 
 def contents(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
-    """Facts and tensors of any file that `write` wrote."""
+    """Facts and tensors of any file that `write` wrote, as it wrote them."""
     path = Path(path)
     if path.is_dir():
         raise FileNotFoundError(f"{path} is a folder; name the checkpoint in it, such as last.safetensors")
@@ -115,15 +131,25 @@ def contents(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
         raise FileNotFoundError(f"there is no checkpoint {path}; check the path, or train one with vitlab.fit")
     try:
         with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get(KEY)
+            told = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        facts = None if text is None else json.loads(text)
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except (SafetensorError, ValueError) as error:                         # a header that is no UTF-8, too
         raise ValueError(unreadable(path)) from error
-    if facts is None:
+    if KEY not in told and CHECKSUM not in told:
         raise ValueError(f"{path} was not written by vitlab; load its weights into a method with load_state_dict, "
                          "then vitlab.save it")
-    return facts, tensors
+    if told.get(CHECKSUM) != checksum(told.get(KEY, ""), tensors):
+        raise ValueError(unreadable(path))
+    return json.loads(told[KEY]), tensors
+
+
+def checksum(facts: str, tensors: dict[str, Tensor]) -> str:
+    """Of a file's facts, and of the names, types, shapes and bytes of its tensors, on the CPU: 8 hexadecimal digits."""
+    total = zlib.crc32(facts.encode())
+    for name, tensor in sorted(tensors.items()):
+        total = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), total)
+        total = zlib.crc32(tensor.contiguous().flatten().view(torch.uint8).numpy(), total)
+    return f"{total:08x}"
 
 
 def unreadable(path: Path) -> str:
@@ -133,13 +159,13 @@ def unreadable(path: Path) -> str:
     if start.startswith(PICKLES) or path.suffix in PICKLE_ENDINGS:
         return (f"{path} is a pickle, which can run code when it is opened; convert it where you trust it: "
                 "method.load_state_dict(torch.load(path, weights_only=True)), then vitlab.save(method, new_path)")
-    return f"{path} is cut short or damaged; copy it again, or use an older checkpoint"
+    return f"{path} is cut short or damaged: it is not what was written; copy it again, or use an older checkpoint"
 
 
 def write(path: str | Path, tensors: dict[str, Tensor], facts: dict) -> None:
     """Tensors and facts as one safetensors file; OSError leaves whatever was at `path` as it was."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    replace(path, safetensors.torch.save(plain, {KEY: text(facts)}))
+    plain, told = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, text(facts)
+    replace(path, safetensors.torch.save(plain, {KEY: told, CHECKSUM: checksum(told, plain)}))
 
 
 def text(facts: dict) -> str:
@@ -155,7 +181,7 @@ def text(facts: dict) -> str:
 def replace(path: str | Path, data: bytes) -> None:
     """Put data at path: to a draft in the same folder first, flushed to the disk, then renamed."""
     path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft.open("wb") as file:

@@ -96,7 +96,9 @@ def one_by_one(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], drop: fl
     """Attention image by image, the fastest on a CPU (0.51 of the dense time at 58 % of the tokens): [1, H, T, d]."""
     parts = zip(*(t.split(list(lengths), 2) for t in (q, k, v)), strict=True)
     mixed = [F.scaled_dot_product_attention(*part, dropout_p=drop) for part in parts if part[0].shape[2]]
-    return torch.cat(mixed, 2) if mixed else v                             # nobody has any
+    if not mixed:
+        return v                                                           # nobody has any
+    return torch.cat([part.transpose(1, 2) for part in mixed], 1).transpose(1, 2)      # as the kernel leaves them
 
 
 def varlen(q: Tensor, k: Tensor, v: Tensor, rows: Packed) -> Tensor:

@@ -39,11 +39,11 @@ def kept(name: str, make: Callable[[], Tensors]) -> Tensors:
 
 
 def read(path: Path) -> Tensors | None:
-    """None unless the file is there, complete and unchanged since it was written."""
+    """None unless the file is there, complete, unchanged since it was written, and written under this name."""
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-            return tensors if (file.metadata() or {}).get("checksum") == checksum(tensors) else None
+            return tensors if (file.metadata() or {}) == told(path, tensors) else None
     except (OSError, SafetensorError):
         return None
 
@@ -54,10 +54,15 @@ def write(path: Path, tensors: Tensors) -> None:
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     os.close(handle)
     try:
-        save_file(tensors, draft, metadata={"checksum": checksum(tensors)})
+        save_file(tensors, draft, metadata=told(path, tensors))
         os.replace(draft, path)
     finally:
         Path(draft).unlink(missing_ok=True)
+
+
+def told(path: Path, tensors: Tensors) -> dict[str, str]:
+    """What stands in a file beside its tensors."""
+    return {"name": path.stem, "checksum": checksum(tensors)}
 
 
 def checksum(tensors: Tensors) -> str:

@@ -77,9 +77,18 @@ def load(path: str | Path) -> nn.Module:
     return net.eval()
 
 
+RECORD = {"method": str, "backbone": str, "num_classes": int, "image_size": int, "drop_path": int | float, "knobs": dict}
+MORE = {"grid": int, "classes": list, "preprocessing": dict}            # what only some nets have
+
+
 def again(made: dict) -> nn.Module:
-    """A net made as a record of `create` says, with fresh weights."""
+    """A net made as a record of `create` says, with fresh weights. ValueError for a record that `create` did not write."""
     made = dict(made)
+    wrong = [name for name, kind in RECORD.items() if not isinstance(made.get(name), kind)]
+    wrong += [name for name in made if name not in RECORD and not isinstance(made[name], MORE.get(name, ()))]
+    if wrong:
+        raise ValueError(f"this checkpoint says that its net was made with {wrong[0]}={made.get(wrong[0])!r}, which "
+                         "vitlab.create never notes; write it again with vitlab.save")
     knobs = {k: tupled(v) for k, v in made.pop("knobs").items()}
     told = {name: made.pop(name) for name in ("preprocessing",) if name in made}
     net = create(**made, **knobs)

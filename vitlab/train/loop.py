@@ -66,11 +66,12 @@ def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Modul
     method.made, device = made, accelerator.device
     with visiting(device, method, teacher), own_randomness(device), ctrl_c(accelerator.num_processes) as asked:
         run = prepare(accelerator, method, train, recipe, out, spread)
-        if run.out is not None:
-            folder.begin(run, resume, identity(run, val, teacher))
-        start = run.progress.step
-        if start < run.total:
-            advance(run, val, teacher, asked)
+        with folder.owned(run):
+            if run.out is not None:
+                folder.begin(run, resume, identity(run, val, teacher))
+            start = run.progress.step
+            if start < run.total:
+                advance(run, val, teacher, asked)
     frame = folder.history(run)
     frame.attrs["note"] = note(run, start)
     if start == run.total and accelerator.is_main_process:
@@ -192,9 +193,10 @@ def top1(run: Run, method: nn.Module, data) -> float:
 def ctrl_c(processes: int) -> Iterator[list]:
     """A list that Ctrl-C makes true, so that a step ends before anything stops; a second Ctrl-C stops at once.
 
-    With several processes only the first counts: a launcher hands the terminal's signal on a second time.
+    With several processes only the first counts: a launcher hands the terminal's signal on a second time. SIGTERM, with which
+    machines are cleared, does the same; when all is kept the process ends as it was told to.
     """
-    asked: list[bool] = []
+    asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield asked                                     # signals reach the main thread only
         return
@@ -202,13 +204,16 @@ def ctrl_c(processes: int) -> Iterator[list]:
     def ask(number, frame):
         if asked and processes == 1:
             raise KeyboardInterrupt
-        asked.append(True)
+        asked.append(number)
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        if signal.SIGTERM in asked:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def bar(run: Run) -> tqdm:

@@ -44,7 +44,7 @@ class Engine:
     def look(self, ask: Ask) -> Look:
         """One forward pass of one image, traced."""
         subject, trace = self.subject(ask), Trace()
-        with GATE.look():
+        with GATE.look(f"a pass of {ask.title}"):
             method, image = self.method(ask), subject.image.to(ask.device)
             cast = torch.autocast(image.device.type, PRECISIONS[ask.precision], enabled=ask.precision != "fp32")
             with torch.inference_mode(), cast:
@@ -59,7 +59,7 @@ class Engine:
 
     def relevance(self, ask: Ask, look: Look) -> ndarray:
         """What speaks for the predicted class: float [h, w]."""
-        with GATE.look():
+        with GATE.look(f"the attribution of {ask.title}"):
             heat = attribution.patches(self.method(ask), look.subject.image.to(ask.device), ask.point, look.prediction)
         return heat.float().cpu().numpy()
 
@@ -80,7 +80,7 @@ class Engine:
             return measure.throughput(self.method(ask), self.pictures(ask), ask.point, precision=ask.precision,
                                       seconds=0, runs=1, stop=stop)
 
-        first = GATE.measure(once, stale)
+        first = GATE.measure(once, stale, f"the timing of {ask.title}")
         if first is None or stale():
             return None
         report(Timing(first.images_per_s, first.batch, first.runs))
@@ -91,11 +91,11 @@ class Engine:
             entries = {"dense": (method, dense), "here": (method, ask.point)}
             return measure.race(entries, images, precision=ask.precision, rounds=rounds, stop=stop)
 
-        table = GATE.measure(turns, stale)
+        table = GATE.measure(turns, stale, f"the timing of {ask.title}")
         if table is None:
             return None
         here = table.set_index("name").loc["here"]
-        with GATE.look():
+        with GATE.look(f"the cost of {ask.title}"):
             some = images if method.adaptive == "exit" else images[:FEW]
             gmacs, most = (self.cost(ask.model, method, some, point) for point in (ask.point, dense))
             exits = measure.leaving(method, images, ask.point) if method.adaptive == "exit" else ()

@@ -1,5 +1,6 @@
 """The panel: controls on one side, answers on the other, between them a worker that only ever does the newest thing asked."""
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -16,13 +17,14 @@ from torch import Tensor, nn
 from vitlab.data.picture import in_rgb, opened
 from vitlab.widgets import text
 from vitlab.widgets.controls import Controls, offered, point_of
-from vitlab.widgets.engine import Engine, fits_not
+from vitlab.widgets.engine import GATE, Engine, fits_not
 from vitlab.widgets.known import Known
 from vitlab.widgets.records import Ask, Look, Timing, Upload
 from vitlab.widgets.view import View
 from vitlab.widgets.worker import LatestWorker, Turn
 
 DEBOUNCE = 0.12                             # seconds the controls must rest before speed is measured
+PATIENCE = 5.0                              # seconds without an answer after which the panel says what it waits for
 PICTURE = (Image.Image, ndarray, Tensor, bytes, bytearray, str, Path)
 SPEED = ("images_per_s", "speed_up", "promise", "paper", "runs", "exits")
 
@@ -44,7 +46,9 @@ class Panel:
         self.last_error: str | None = None
         self.seen: tuple[tuple | None, Look | None] = (None, None)             # what the pictures show
         self.paced: tuple | None = None                                        # what the speed belongs to
-        self.writer: int | None = None                                         # the thread whose changes are no requests
+        self.quiet = threading.local()                                         # .now: this thread's changes are no requests
+        self.looked = 0                                                        # the newest request whose look was shown
+        self.alarm: threading.Timer | None = None
         self.root = W.VBox([W.HTML(text.STYLE, layout=W.Layout(display="none")), self.controls.row, self.controls.knobs,
                             self.view.root, self.view.sentences]).add_class("vl-panel")
         self.listen()
@@ -64,8 +68,10 @@ class Panel:
         """Move controls from code: panel.set(length=8, keep=0.5, image=3). Returns the panel, so that .wait() can follow.
 
         Names: model, image (a position in the set, or any picture), device, precision, batch, layer, and the model's knobs.
-        Raises ValueError for a name or a value that the controls do not have, before anything has moved.
+        Raises ValueError for a name or a value that the controls do not have, before anything has moved, and on a closed panel.
         """
+        if self.worker.closed:
+            raise ValueError("this panel is closed; run the cell that made it again")
         c, moves, subject = self.controls, [], self.subject
         model = offered(c.model, "model", values.get("model", c.model.value))
         known = c.named(model)
@@ -86,12 +92,14 @@ class Panel:
         return self
 
     def wait(self, timeout: float = 60.0) -> bool:
-        """Wait until everything asked for is shown; False after an error, or when it takes longer than `timeout` seconds."""
+        """Wait until everything asked for is shown; False after an error, on a closed panel, or after `timeout` seconds."""
         return self.worker.wait(timeout) and self.last_error is None
 
     def close(self) -> None:
         """Stop measuring and take the panel off the page; no thread and no widget of it stays behind."""
         self.worker.close()
+        if self.alarm is not None:
+            self.alarm.cancel()
         for widget in (self.root, *self.controls.all_sliders()):
             for part in everything(widget):
                 part.close()
@@ -110,7 +118,7 @@ class Panel:
     def guarded(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
         """The callback with its errors shown in the panel; the notebook would hide them in a log."""
         def run(change):
-            if self.writer == threading.get_ident():
+            if getattr(self.quiet, "now", False):
                 return
             try:
                 callback(change)
@@ -121,11 +129,11 @@ class Panel:
     @contextmanager
     def silently(self) -> Iterator[None]:
         """Changes that this thread makes to controls meanwhile are no requests."""
-        before, self.writer = self.writer, threading.get_ident()
+        before, self.quiet.now = getattr(self.quiet, "now", False), True
         try:
             yield
         finally:
-            self.writer = before
+            self.quiet.now = before
 
     def changed(self, change: dict) -> None:
         """A control was moved."""
@@ -161,8 +169,26 @@ class Panel:
         self.worker.submit(Ask(
             model, point_of(self.methods[model], c.sliders[model]), c.image.value if self.subject is None else self.subject,
             c.device.value, c.precision.value, c.batch.value, c.layer.value - 1 if c.layer.value < c.layer.max else -1))
+        self.watch()
 
-    def fail(self, error: Exception) -> None:
+    def watch(self) -> None:
+        """Look again in a while whether the newest request has been answered."""
+        if self.alarm is not None:
+            self.alarm.cancel()
+        self.alarm = threading.Timer(PATIENCE, self.late, (self.worker.asked,))
+        self.alarm.daemon = True
+        self.alarm.start()
+
+    def late(self, number: int) -> None:
+        """Say what a request is waiting for, as long as it is the newest and nothing of it has been shown."""
+        if number != self.worker.asked or self.worker.closed or number in (self.looked, self.worker.done):
+            return
+        if inside := GATE.inside:
+            what, since = inside
+            self.view.show_note(f"{what} has taken {time.monotonic() - since:.0f} s and goes on; what was asked since then waits")
+        self.watch()
+
+    def fail(self, error: BaseException) -> None:
         """One red sentence instead of a traceback."""
         self.last_error = text.sentence(error)
         self.view.show_note(self.last_error, wrong=True)
@@ -176,6 +202,7 @@ class Panel:
         if turn.stale():
             return
         self.show_look(ask, look)
+        self.looked = turn.number
         if other := self.paced != ask.pace:                                    # the speed on the page is another point's
             self.paced = None
             self.view.fade_speed()

@@ -11,10 +11,10 @@ from typing import Any
 class LatestWorker:
     """A thread that calls work(request, turn) for the newest request; what was asked before it is dropped.
 
-    An exception in `work` goes to failed(error), unless a newer request has come in meanwhile.
+    An exception in `work`, of any kind, goes to failed(error), unless a newer request has come in meanwhile.
     """
 
-    def __init__(self, work: Callable[[Any, "Turn"], None], failed: Callable[[Exception], None]):
+    def __init__(self, work: Callable[[Any, "Turn"], None], failed: Callable[[BaseException], None]):
         self.work, self.failed = work, failed
         self.changed = threading.Condition()
         self.asked, self.done, self.request, self.closed = 0, 0, None, False
@@ -37,7 +37,7 @@ class LatestWorker:
                 turn, request = Turn(self, self.asked), self.request
             try:
                 self.work(request, turn)
-            except Exception as error:
+            except BaseException as error:                                     # a SystemExit does not end this thread
                 if not turn.stale():
                     self.failed(error)
             with self.changed:
@@ -45,9 +45,9 @@ class LatestWorker:
                 self.changed.notify_all()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until the newest request is done; False if that takes longer than `timeout` seconds."""
+        """Wait until the newest request is done; False if that takes longer than `timeout` seconds, or never comes."""
         with self.changed:
-            return self.changed.wait_for(lambda: self.closed or self.done == self.asked, timeout)
+            return self.changed.wait_for(lambda: self.closed or self.done == self.asked, timeout) and not self.closed
 
     def close(self, timeout: float = 1.0) -> None:
         """Stop; work in progress sees a stale turn and returns."""
@@ -81,21 +81,32 @@ class Gate:
 
     def __init__(self):
         self.lock, self.counting, self.waiting = threading.Lock(), threading.Lock(), 0
+        self.inside: tuple[str, float] | None = None                           # what is computed, and since when
 
     @contextmanager
-    def look(self) -> Iterator[None]:
+    def held(self, what: str) -> Iterator[None]:
+        """The gate, with a word about who is inside."""
+        with self.lock:
+            self.inside = what, time.monotonic()
+            try:
+                yield
+            finally:
+                self.inside = None
+
+    @contextmanager
+    def look(self, what: str = "a look") -> Iterator[None]:
         """The gate for a short computation; a measurement in progress makes way."""
         with self.counting:
             self.waiting += 1
-        with self.lock:
+        with self.held(what):
             with self.counting:
                 self.waiting -= 1
             yield
 
-    def measure(self, run: Callable[[Callable[[], bool]], Any], stale: Callable[[], bool]) -> Any:
+    def measure(self, run: Callable[[Callable[[], bool]], Any], stale: Callable[[], bool], what: str = "a measurement") -> Any:
         """run(stop) -> result, or None when stopped; begins again after every look that came between, None once stale."""
         while not stale():
-            with self.lock:
+            with self.held(what):
                 result = run(lambda: stale() or self.waiting > 0)
             if result is not None:
                 return result
