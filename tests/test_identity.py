@@ -1,14 +1,11 @@
 """A run is known by all that its weights depend on: another one is refused in a folder, the same one goes on or is read."""
 import io
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
 from test_train import EVERYTHING, Coin, blobs, coin, interrupt, noisy, same
 from torch import nn
 
@@ -163,11 +160,10 @@ def test_a_run_without_validation_is_not_the_one_with_it(tmp_path):
 def test_a_run_of_an_older_vitlab_says_what_it_did_not_note(tmp_path):
     fit(coin(), blobs(24), RECIPE, out=tmp_path)
     path = tmp_path / "state.safetensors"
-    with safe_open(path, "pt") as file:
-        facts, tensors = json.loads(file.metadata()[checkpoint.KEY]), {name: file.get_tensor(name) for name in file.keys()}
+    facts, tensors = checkpoint.contents(path)
     facts["data"].pop("labels")
     facts.pop("weights")
-    save_file(tensors, path, {checkpoint.KEY: json.dumps(facts)})
+    checkpoint.write(path, tensors, facts)
     with pytest.raises(ValueError, match="labels was not noted"):
         fit(coin(), blobs(24), RECIPE, out=tmp_path)
 

@@ -16,6 +16,7 @@ from vitlab import checkpoint
 from vitlab.data import cache
 from vitlab.recipe import Recipe
 from vitlab.train import fit
+from vitlab.train.folder import LOCK
 
 pytestmark = pytest.mark.filterwarnings("ignore:finished before")
 ONE_EPOCH = replace(EVERYTHING, steps=3)                # of 24 pictures in batches of 8
@@ -32,7 +33,7 @@ def whole():
 
 
 def files(folder):
-    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK)
 
 
 def dies_at(write, count):

@@ -393,7 +393,7 @@ def test_resume_false_starts_again_and_leaves_nothing_of_the_old_run(tmp_path):
     method = coin()
     fit(method, blobs(24), Recipe(steps=2, batch=8), out=tmp_path, resume=False)
     assert len(method.seen) == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "last.safetensors", "state.safetensors"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["history.csv", "last.safetensors", "state.safetensors"]
 
 
 @pytest.mark.parametrize(("change", "sentence"), [

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import vitlab
 
 KEY = "vitlab"                                          # of the JSON text in the metadata; nobody else writes it
-CHECKSUM = "checksum"                                   # the other key there
+CHECKSUM = "checksum"                                   # one of the facts
 OURS = ("made", "progress", "detector")                 # facts by which `read` tells the kinds of files apart
 COMPILED = "_orig_mod."                                 # how torch.compile marks the names of what it wraps
 DRAFT = ".part"                                         # how a file that is being written ends
@@ -32,7 +32,7 @@ def save(method: nn.Module, path: str | Path, **facts) -> None:
     Raises ValueError, before anything is written, for what `vitlab.load` could not read: see `check`.
     """
     check(method)
-    if taken := [name for name in OURS if name in facts]:
+    if taken := [name for name in (*OURS, CHECKSUM) if name in facts]:
         raise ValueError(f"{taken[0]} is a fact that vitlab writes itself; give yours another name")
     if name := not_finite(weights(method)):
         raise ValueError(f"{name} holds NaN or infinity, so nobody could use this checkpoint; train again, at a lower rate")
@@ -131,21 +131,22 @@ def contents(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
         raise FileNotFoundError(f"there is no checkpoint {path}; check the path, or train one with vitlab.fit")
     try:
         with safe_open(path, "pt") as file:
-            told = file.metadata() or {}
+            told = (file.metadata() or {}).get(KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
+        facts = None if told is None else json.loads(told)
     except (SafetensorError, ValueError) as error:                         # a header that is no UTF-8, too
         raise ValueError(unreadable(path)) from error
-    if KEY not in told and CHECKSUM not in told:
+    if told is None:
         raise ValueError(f"{path} was not written by vitlab; load its weights into a method with load_state_dict, "
                          "then vitlab.save it")
-    if told.get(CHECKSUM) != checksum(told.get(KEY, ""), tensors):
+    if not isinstance(facts, dict) or facts.pop(CHECKSUM, None) != checksum(facts, tensors):
         raise ValueError(unreadable(path))
-    return json.loads(told[KEY]), tensors
+    return facts, tensors
 
 
-def checksum(facts: str, tensors: dict[str, Tensor]) -> str:
+def checksum(facts: dict, tensors: dict[str, Tensor]) -> str:
     """Of a file's facts, and of the names, types, shapes and bytes of its tensors, on the CPU: 8 hexadecimal digits."""
-    total = zlib.crc32(facts.encode())
+    total = zlib.crc32(text(facts).encode())
     for name, tensor in sorted(tensors.items()):
         total = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), total)
         total = zlib.crc32(tensor.contiguous().flatten().view(torch.uint8).numpy(), total)
@@ -164,8 +165,8 @@ def unreadable(path: Path) -> str:
 
 def write(path: str | Path, tensors: dict[str, Tensor], facts: dict) -> None:
     """Tensors and facts as one safetensors file; OSError leaves whatever was at `path` as it was."""
-    plain, told = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, text(facts)
-    replace(path, safetensors.torch.save(plain, {KEY: told, CHECKSUM: checksum(told, plain)}))
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    replace(path, safetensors.torch.save(plain, {KEY: text(facts | {CHECKSUM: checksum(facts, plain)})}))
 
 
 def text(facts: dict) -> str:

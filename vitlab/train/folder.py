@@ -4,7 +4,7 @@ last.safetensors, best.safetensors (highest val_top1), ema.safetensors: weights 
 history.csv: the table that fit returns.
 state.safetensors: weights, average, AdamW's moments by parameter name, and the progress: the seal. It is written before the
 first step, which finds folders and disks that cannot be written, and last at every epoch. It alone says how far the run is.
-run.lock: held by the process that trains into the folder.
+.run.lock: held by the process that trains into the folder.
 """
 import warnings
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from vitlab.train.identity import differences
 from vitlab.train.run import Progress, Run
 
 FILES = ("state.safetensors", "last.safetensors", "best.safetensors", "ema.safetensors", "history.csv")
-LOCK = "run.lock"
+LOCK = ".run.lock"
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def owned(run: Run) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            free = False
+            free = not (run.out / LOCK).exists()        # else it could not be made there
         except OSError:                                 # a finished run can be read where nothing can be written
             pass
     try:
