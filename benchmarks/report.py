@@ -206,8 +206,7 @@ SPVIT = {"dense": "dense", "selector": "SPViT", "drawn to the end": "decisions d
          "structured": "narrower net"}
 PARTS = {"dense": "dense", "selector": "SPViT", "random": "random scores", "no package": "no package",
          "single head": "one selector head"}
-POOLED = {"dense": "dense, no class token", "selector": "SPViT", "no package": "no package",
-          "settled": "decisions settled for the last third"}
+POOLED = {"dense": "dense, no class token", "selector": "SPViT", "no package": "no package"}
 SVIT = {"dense": "dense", "return": "SViT", "drawn to the end": "decisions drawn to the end", "inherit": "none comes back",
         "fixed rate": "shares of every image", "random": "random gates"}          # variant -> what a reader calls it
 

@@ -4,8 +4,7 @@ Such a net answers from the mean of its patches. The paper's conjecture: a packa
 than a net with a class token. Here the dense net without one starts from the shipped dense net, its class token taken away, and
 learns until it is about as good. From it, and with it as teacher, SPViT is fine-tuned with and without packages, by the steps,
 seeds and pictures of benchmarks/spvit_small.py's study in which all draw to the end; that holds the rows of the net with a class
-token. `settled` decides for the last third of the steps as at test time, as in its other study. Finished runs are kept under
-runs/ and read again, an interrupted one goes on.
+token. Finished runs are kept under runs/ and read again, an interrupted one goes on.
 Writes data/results/spvit_pooled_points.csv once all seeds are done.
 """
 from dataclasses import replace
@@ -21,7 +20,7 @@ from vitlab.measure.records import DATA
 from vitlab.methods.spvit import calibrate
 
 BACKBONE = "micro_patch4_gap"
-VARIANTS = {"selector": {}, "no package": {"package": "none"}, "settled": {}}
+VARIANTS = {"selector": {}, "no package": {"package": "none"}}
 DENSE = vitlab.Recipe(steps=600, batch=32, lr=1e-3, weight_decay=0.05, betas=(0.9, 0.99), warmup=0.05, clip=1.0)
 
 
@@ -41,11 +40,7 @@ def train(seed: int, name: str, teacher: vitlab.Dense) -> vitlab.SPViT:
     net = vitlab.create("spvit", BACKBONE, budget=budget, **study.KNOBS, **VARIANTS[name])
     net.init_from(teacher.vit)
     folder = study.RUNS / str(seed) / f"pooled_{name}".replace(" ", "_")
-    for stretch, steps in enumerate(study.STRETCHES if name == "settled" else (study.RECIPE.steps,)):
-        recipe = replace(study.RECIPE, steps=steps, seed=seed + 50 * stretch, lr=study.SECOND_LR if stretch else study.RECIPE.lr)
-        if stretch:
-            net.settle()
-        finish(net, study.pictures(seed), recipe, folder.with_name(folder.name + "_2" * stretch), teacher=teacher)
+    finish(net, study.pictures(seed), replace(study.RECIPE, seed=seed), folder, teacher=teacher)
     calibrate(net, study.held_out(seed), [net.budget])
     return net.eval()
 
