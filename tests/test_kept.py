@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:finished before")
 ONE_EPOCH = replace(EVERYTHING, steps=3)                # of 24 pictures in batches of 8
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def whole():
     """How a run of one epoch, and one of several, ends where nothing goes wrong."""
     ends = {}

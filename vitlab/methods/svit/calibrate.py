@@ -23,7 +23,7 @@ def calibrate(net: "SViT", data, keeps: Sequence[float] | None = None, *, batch:
     """Set a net's thresholds so that of `data` the shares that each k asks for take part (None: `net.offered`).
 
     data: held-out pictures, an ImageSet or a DetectionSet, whose tokens are all held in memory at once. The more pictures differ,
-    the more it takes: of `shapes` some hundreds meet a share of an eighth to a tenth of it, 8,000 to 3 %.
+    the more it takes: the study on `shapes` (benchmarks/svit_small.py) takes 8,000.
     ValueError for a k out of (0, 1), and for gates that know nothing.
     """
     if net.gate == "random":
