@@ -67,9 +67,9 @@ def begin(run: Run, resume: bool, facts: dict) -> None:
     if run.progress.step < run.total and run.accelerator.is_main_process:
         for draft in run.out.glob(f".*{checkpoint.DRAFT}"):     # of a process that was killed while it wrote
             draft.unlink(missing_ok=True)
+        for name in FILES if not resume else ():        # the seal first
+            (run.out / name).unlink(missing_ok=True)
         if run.progress.step == 0:
-            for name in FILES:                          # the seal first
-                (run.out / name).unlink(missing_ok=True)
             seal(run)
     run.accelerator.wait_for_everyone()
 
