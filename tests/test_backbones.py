@@ -156,7 +156,7 @@ def test_weights_that_were_learned_are_resampled_for_another_grid(monkeypatch):
     (lambda: backbones.create("deit_huge"), "no backbone is called 'deit_huge'"),
     (lambda: backbones.create("swin_tiny_patch4_window7_224"), "not a plain ViT"),
     (lambda: backbones.create("micro_patch4", pretrained=True), "no pretrained weights"),
-    (lambda: vitlab.create("supervitt", "deit_small"), "no method is called 'supervitt'"),
+    (lambda: vitlab.create("supervitt", "deit_small"), "method must be one of dense, .*, not 'supervitt'"),
     (lambda: vitlab.create("supervit", "micro_patch4", keep=0.5), "no knob 'keep'"),
     (lambda: vitlab.create("dense", "micro_patch4", num_classes=0), "num_classes must be a whole number of at least 1"),
 ])

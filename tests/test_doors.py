@@ -213,7 +213,7 @@ def test_knobs_that_are_no_such_numbers_get_one_sentence(name, knobs, words):
     ("micro_patch8", 100, "choose image_size=96 or 104"), ("micro_patch8", 55, "choose image_size=48 or 56"),
     ("micro_patch8", 49, "no multiple of 8"), ("micro_patch4", 54, "choose image_size=52 or 56"), ("micro_plain8", 60, "or 64"),
     ("micro_patch8", 3, "choose image_size=8"), ("t2t_vit_7", 100, "choose image_size=96 or 112"),
-    ("micro_patch8", (56, 56), r"image_size, the pixels of one side, must be a whole number of at least 1, not \(56, 56\)"),
+    ("micro_patch8", (56, 56), r"image_size, the pixels of one side, must be a whole number from 1 to 4096, not \(56, 56\)"),
     ("micro_patch8", 0, "not 0"), ("micro_patch8", -56, "not -56"), ("micro_patch8", 56.0, "not 56.0"),
 ])
 def test_a_size_that_does_not_fit_gets_one_sentence(backbone, size, words):

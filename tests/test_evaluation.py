@@ -38,6 +38,8 @@ def table_of(net, data):
 class Plain(torch.nn.Module):
     """A timm net that takes a point, as race wants it."""
 
+    adaptive = False
+
     def __init__(self, vit):
         super().__init__()
         self.vit = vit

@@ -55,14 +55,15 @@ def nudged():
 
 
 OTHERS = {
-    "labels": ({"train": blobs(24).relabelled(blobs(24).labels.flip(0), "abcd")}, "other labels"),
-    "one label": ({"train": blobs(24).relabelled(torch.tensor([1, *blobs(24).labels[1:].tolist()]), "abcd")}, "other labels"),
+    "labels": ({"train": blobs(24).relabelled(blobs(24).labels.flip(0), list("abcd"))}, "other labels"),
+    "one label": ({"train": blobs(24).relabelled(torch.tensor([1, *blobs(24).labels[1:].tolist()]), list("abcd"))},
+                  "other labels"),
     "last picture": ({"train": painted(blobs(24), 23)}, "other pictures"),
     "order": ({"train": blobs(24).take([4, 1, 2, 3, 0, *range(5, 24)])}, "other pictures"),
-    "class names": ({"train": blobs(24).relabelled(blobs(24).labels, "abce"), "val": None}, "other classes"),
+    "class names": ({"train": blobs(24).relabelled(blobs(24).labels, list("abce")), "val": None}, "other classes"),
     "augmentation": ({"train": blobs(24, augment=noisy)}, "augmentation was None, is <function noisy>"),
     "no val": ({"val": None}, "val was blobs, is None"),
-    "val's labels": ({"val": blobs(8, seed=1).relabelled(blobs(8).labels.flip(0), "abcd")}, "other val's labels"),
+    "val's labels": ({"val": blobs(8, seed=1).relabelled(blobs(8).labels.flip(0), list("abcd"))}, "other val's labels"),
     "val's pictures": ({"val": blobs(8, seed=2)}, "other val's pictures"),
     "initial weights": ({"net": stranger}, "started from other weights.*torch.manual_seed.*last.safetensors"),
     "last bits of a weight": ({"net": nudged}, "started from other weights"),
@@ -170,7 +171,8 @@ def test_a_run_of_an_older_vitlab_says_what_it_did_not_note(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:finished before")
 def test_knobs_on_which_no_weight_depends_are_free(tmp_path):
-    data = vitlab.data.ImageSet("noise", "abc", torch.arange(4) % 3, torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8), 32)
+    data = vitlab.data.ImageSet("noise", list("abc"), torch.arange(4) % 3,
+                                torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8), 32)
     recipe = Recipe(steps=1, batch=4)
 
     def dvt(**knobs):

@@ -15,6 +15,8 @@ from vitlab.measure import Latency, facts, latency, latency_race, write
 class Waits(nn.Module):
     """A net that says whose turn it is and notes in which mode it was asked."""
 
+    adaptive = False
+
     def __init__(self, name, calls):
         super().__init__()
         self.name, self.calls, self.weight = name, calls, nn.Parameter(torch.zeros(1))
@@ -98,7 +100,7 @@ def test_what_is_no_latency_gets_one_sentence():
     for run, said in (
         (lambda: latency(net, pictures(2, 8)), r"that of one picture \[1, 3, S, S\], not of \[2, 3, 8, 8\]"),
         (lambda: latency(net, image[0]), "that of one picture"), (lambda: latency(net, "cat.jpg"), "that of one picture"),
-        (lambda: latency(net, image, runs=20), "runs must be a whole number of at least 100, not 20"),
+        (lambda: latency(net, image, runs=20), "runs must be a whole number from 100 to 1000000, not 20"),
         (lambda: latency(net, image, precision="int4"), "precision must be one of fp32, bf16"),
         (lambda: latency(file, image, "here"), "a session has its own point and precision"),
         (lambda: latency(file, image, precision="fp32"), "a session has its own point and precision"),

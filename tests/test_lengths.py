@@ -230,11 +230,12 @@ def test_offline_choices_are_what_the_nets_do(net):
     (lambda net: lengths.splits(10, "test"), "label_split must be one of train, heldout, crossfit"),
     (lambda net: lengths.splits(10, "heldout", share=1.0), r"share must be in \(0, 1\)"),
     (lambda net: lengths.splits(10, "heldout", share=0), r"share must be in \(0, 1\)"),
-    (lambda net: lengths.splits(10, "crossfit", folds=1), "folds from 2 to 10, not 0.2 and 1"),
+    (lambda net: lengths.splits(10, "crossfit", folds=1), "folds must be a whole number of at least 2, not 1"),
     (lambda net: lengths.splits(10, "crossfit", folds=11), "folds from 2 to 10, not 0.2 and 11"),
     (lambda net: fixed(table(), 9), r"length 9 is not in the table; choose from \(7, 10, 14\)"),
     (lambda net: lengths.length_table(net, noise(20, classes=20)), "noise has 20 classes .* but the net has 10 and no names"),
-    (lambda net: noise(4).relabelled(torch.zeros(3), ("a",)), "holds 4 pictures but there are 3 labels; give one each"),
+    (lambda net: noise(4).relabelled(torch.zeros(3, dtype=torch.long), ("a",)),
+     "holds 4 pictures but there are 3 labels; give one each"),
 ])
 def test_what_makes_no_sense_gets_one_sentence(net, call, words):
     with pytest.raises(ValueError, match=words):

@@ -114,7 +114,7 @@ def test_layers_counts_what_the_trace_holds(small_supervit):
 def test_focus_is_one_on_planted_attention(data):
     """A trace whose attention and kept patches are the object itself scores 1; all patches alike score chance."""
     class Planted(torch.nn.Module):
-        made = {"image_size": 56, "num_classes": 10}
+        made, adaptive = {"image_size": 56, "num_classes": 10}, False
 
         def __init__(self, aimed):
             super().__init__()
@@ -144,7 +144,7 @@ def test_throughput_says_how_it_was_measured_and_can_be_stopped(small_supervit):
     assert len(asked) == 3
     with pytest.raises(ValueError, match="precision must be one of fp32, bf16"):
         vitlab.throughput(small_supervit, pictures(1), precision="int8")
-    with pytest.raises(ValueError, match="holds no image"):
+    with pytest.raises(ValueError, match="hold no picture"):
         vitlab.throughput(small_supervit, pictures(0))
 
 
@@ -173,7 +173,7 @@ def test_results_carry_the_machine_and_replace_the_old_file_whole(tmp_path, monk
     assert set(facts()) < set(table.columns)
     assert table.torch[0] == torch.__version__
     before = path.read_bytes()
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
     with pytest.raises(OSError, match="disk full"):
         write(pd.DataFrame({"gmacs": [2.0]}), path)
     assert path.read_bytes() == before

@@ -127,7 +127,7 @@ def test_create_counts_the_names():
     with pytest.raises(ValueError, match="num_classes is 3 but there are 2 names"):
         vitlab.create("dense", "micro_patch8", 3, classes=["a", "b"])
     for wrong in ([], "abc"):
-        with pytest.raises(ValueError, match="classes are the names of at least one class"):
+        with pytest.raises(ValueError, match="classes must be the names of at least one class"):
             vitlab.create("dense", "micro_patch8", classes=wrong)
 
 

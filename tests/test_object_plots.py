@@ -70,10 +70,10 @@ def test_rows_stand_below_each_other_by_name():
 @pytest.mark.parametrize(("told", "sentence"), [
     (lambda: plots.boxes([], {"truth": []}, CLASSES), "nothing to show"),
     (lambda: plots.boxes(grey(), {}, CLASSES), "nothing to show"),
-    (lambda: plots.boxes(grey(2), {"truth": [one()]}, CLASSES), "2 pictures but row 'truth' holds 1"),
+    (lambda: plots.boxes(grey(2), {"truth": [one()]}, CLASSES), "row 'truth' must tell of each of the 2 pictures"),
     (lambda: plots.usage([], trace()), "at least one picture"),
     (lambda: plots.usage(grey(2), trace(), [0]), "2 pictures and 1 rows"),
-    (lambda: plots.usage(grey(), trace(), [5]), "there is no row 5"),
+    (lambda: plots.usage(grey(), trace(), [5]), "from -2 to 1, not 5"),
     (lambda: plots.usage(grey(), Trace()), "the trace is empty"),
     (lambda: plots.usage(grey(), trace(grids=((2, 2), (1, 4)))), "several grids"),
 ])

@@ -146,10 +146,12 @@ def test_colours_are_those_the_net_wants(some):
 
 
 @pytest.mark.parametrize(("wrong", "sentence"), [
-    (lambda: objects("trian"), "objects has no split 'trian'"), (lambda: objects(size=8), "size must be a whole number"),
+    (lambda: objects("trian"), "split must be one of train, val, test, not 'trian'"),
+    (lambda: objects(size=8), "size must be a whole number"),
     (lambda: objects(n=0), "n must be a whole number"), (lambda: objects(seed=-1), "seed must be"),
     (lambda: objects(classes=["ring"]), "two or more of circle"), (lambda: objects(classes=["ring", "ring"]), "each once"),
-    (lambda: objects(classes=["ring", "potato"]), "not \\['ring', 'potato'\\]"), (lambda: objects(classes="ring"), "two or more"),
+    (lambda: objects(classes=["ring", "potato"]), "not \\['ring', 'potato'\\]"),
+    (lambda: objects(classes="ring"), "must be the names"),
 ])
 def test_what_makes_no_set_is_told_in_one_sentence(wrong, sentence):
     with pytest.raises(ValueError, match=sentence):

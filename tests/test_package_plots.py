@@ -97,7 +97,7 @@ def test_a_pass_that_packs_nothing_gets_a_sentence(ragged, trace):
     net(images[:1], net.points[-1], record)
     with pytest.raises(ValueError, match="nothing was folded"):
         plots.package(PICTURE, record)
-    with pytest.raises(ValueError, match="there is no row 8"):
+    with pytest.raises(ValueError, match="from -8 to 7, not 8"):
         plots.package(PICTURE, trace, 8)
     with pytest.raises(ValueError, match="trace is empty"):
         plots.package(PICTURE, vitlab.Trace())

@@ -96,7 +96,7 @@ def test_explore_takes_a_batch_of_any_library(net, images, batch):
 
 @pytest.mark.parametrize("batch", [True, np.True_, 2.0, np.float32(2), torch.tensor(0), np.int64(-2), "2", None])
 def test_explore_refuses_what_is_no_number_of_images(net, images, batch):
-    with pytest.raises(ValueError, match="batch must be a whole number of images, at least 1, not "):
+    with pytest.raises(ValueError, match="batch must be a whole number from 1 to 4096, not "):
         explore(net, images, batch=batch)
 
 

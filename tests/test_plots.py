@@ -223,7 +223,7 @@ def test_attention_is_brightest_where_the_class_token_looks(trace):
 
 
 def test_pictures_of_a_row_or_a_layer_that_is_not_there_get_a_sentence(trace):
-    with pytest.raises(ValueError, match="there is no row 2"):
+    with pytest.raises(ValueError, match="row, an image of the trace, .* from -2 to 1, not 2"):
         plots.kept(PICTURE, trace, 2)
     with pytest.raises(ValueError, match="places from 0 to 5"):
         plots.kept(PICTURE, trace, layers=[6])
@@ -348,5 +348,5 @@ def test_a_cascade_of_several_nets_is_explained_by_the_net_that_answered():
 def test_attribution_refuses_a_batch_and_a_class_that_is_not_there(small_supervit):
     with pytest.raises(ValueError, match="one image"):
         attribution.patches(small_supervit, pictures(2))
-    with pytest.raises(ValueError, match="classes 0 to 9, not 10"):
+    with pytest.raises(ValueError, match="a class, must be a whole number from 0 to 9, not 10"):
         attribution.patches(small_supervit, pictures(1)[0], None, 10)

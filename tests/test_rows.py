@@ -92,7 +92,7 @@ def test_a_split_sets_a_share_of_every_class_apart():
     assert rest.split(0.5)[0].classes == data.classes
     assert data.split(0.99)[0].labels.bincount(minlength=4).tolist() == [1, 1, 1, 1]
     for share in (0, 1, 50, True):
-        with pytest.raises(ValueError, match="share is the part of every class"):
+        with pytest.raises(ValueError, match="share.* the part of every class"):
             data.split(share)
     with pytest.raises(ValueError, match="no class of uneven has two pictures"):
         data.take([0, 60, 92]).split(0.5)

@@ -122,7 +122,7 @@ def test_object_and_background_are_told_apart(crowd):
 def test_an_image_set_with_masks_is_told_apart_too(crowd):
     data, masks = white(crowd)
     from vitlab.data.scenes import packed
-    flat = ImageSet("flat", ["a"], torch.zeros(12), data.pictures, 48, masks=packed(masks))
+    flat = ImageSet("flat", ["a"], torch.zeros(12, dtype=torch.long), data.pictures, 48, masks=packed(masks))
     table = by_region(Looks(), flat)
     assert (table.used_object == 2).all() and (table.used_background == 1).all()
     with pytest.raises(ValueError, match="does not know where its objects are"):

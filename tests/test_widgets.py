@@ -263,7 +263,7 @@ def test_set_refuses_what_the_controls_do_not_have(panel):
 
 def test_explore_refuses_at_the_door_in_one_sentence(net, images):
     for methods, settings, words in (({}, {}, "nothing to explore"), (nn.Linear(2, 2), {}, "not a method with operating points"),
-                                     (net, {"device": "tpu"}, "no device 'tpu' here; choose from cpu"),
+                                     (net, {"device": "tpu"}, "device must be one of cpu, not 'tpu'"),
                                      (net, {"precision": "int4"}, "precision must be one of fp32, bf16"),
                                      (net, {"batch": 0}, "batch must be a whole number")):
         with pytest.raises(ValueError, match=words):

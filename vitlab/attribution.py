@@ -16,7 +16,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vitlab.evaluation import beside, in_evaluation
+from vitlab.numbers import whole
 from vitlab.trace import Trace
+
+MOST = 10_000           # passes of integrated gradients
 
 
 def patches(method: nn.Module, image: Tensor, point: Any = None, target: int | None = None) -> Tensor:
@@ -42,6 +45,8 @@ def integrated(method: nn.Module, image: Tensor, point: Any = None, target: int 
     """
     from captum.attr import LayerIntegratedGradients
 
+    steps = whole(steps, "steps", 1, MOST)
+
     def all_doors(path: Callable[[Tensor], Tensor], doors: list[nn.Module], image: Tensor, target: int) -> list[Tensor]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Multiple layers")       # one could feed another; here all see the picture
@@ -53,16 +58,18 @@ def integrated(method: nn.Module, image: Tensor, point: Any = None, target: int 
 @in_evaluation
 def explain(method: nn.Module, image: Tensor, point: Any, target: int | None, how: Callable[..., list[Tensor]]) -> Tensor:
     """Run how(path, doors, image [1, 3, S, S], target), which gives relevance [1, P + N, D] at the last doors; sum to [h, w]."""
-    image = beside(method, image if image.dim() == 4 else image[None])
+    image = beside(method, image)
+    image = image[None] if image.dim() == 3 else image
     if image.dim() != 4 or len(image) != 1:
         raise ValueError(f"attribution explains one image [3, S, S] at a time, not {tuple(image.shape)}")
+    if not image.is_floating_point():
+        raise ValueError(f"attribution needs normalised floats, not {image.dtype}; give an image set's images([n])")
     with torch.no_grad():
         trace = Trace()
         logits = method(image, point, trace)
     if target is None:
         target = int(logits.argmax())
-    if not 0 <= target < logits.shape[1]:
-        raise ValueError(f"the net has classes 0 to {logits.shape[1] - 1}, not {target}")
+    target = whole(target, "target, the number of a class,", 0, logits.shape[1] - 1)
     last = trace.layers[-1]
     path = partial(method, point=point) if trace.exit is None else method.through(last.stages)
     with torch.enable_grad():

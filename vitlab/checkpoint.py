@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 import vitlab
+from vitlab.words import path_of
 
 KEY = "vitlab"                                          # of the JSON text in the metadata; nobody else writes it
 CHECKSUM = "checksum"                                   # one of the facts
@@ -32,6 +33,9 @@ def save(method: nn.Module, path: str | Path, **facts) -> None:
     Raises ValueError, before anything is written, for what `vitlab.load` could not read: see `check`.
     """
     check(method)
+    path = path_of(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name the file in it, such as {path / 'net.safetensors'}")
     if taken := [name for name in (*OURS, CHECKSUM) if name in facts]:
         raise ValueError(f"{taken[0]} is a fact that vitlab writes itself; give yours another name")
     if name := not_finite(weights(method)):
@@ -41,7 +45,7 @@ def save(method: nn.Module, path: str | Path, **facts) -> None:
 
 def check(method: nn.Module) -> None:
     """ValueError, in one sentence, unless a method made again as its `made` says has the same names and shapes."""
-    if not hasattr(method, "made"):
+    if "method" not in getattr(method, "made", {}):
         raise ValueError(f"this {type(method).__name__} does not say how it was made; make it with vitlab.create")
     text(method.made)
     expected = planned(method)
@@ -124,7 +128,7 @@ def restore(method: nn.Module, path: str | Path) -> dict:
 
 def contents(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
     """Facts and tensors of any file that `write` wrote, as it wrote them."""
-    path = Path(path)
+    path = path_of(path)
     if path.is_dir():
         raise FileNotFoundError(f"{path} is a folder; name the checkpoint in it, such as last.safetensors")
     if not path.exists():
@@ -194,7 +198,7 @@ def replace(path: str | Path, data: bytes) -> None:
         raise OSError(f"{path} could not be written ({error.strerror}); nothing there was changed, free some space "
                       "or choose another folder") from error
     finally:
-        if draft.exists():
+        if draft.parent.is_dir() and draft.exists():
             draft.unlink()
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, narrow, pool, pooled, stages
 from vitlab.block import attention, mlp, qkv
 from vitlab.losses import cross_entropy
-from vitlab.trace import Trace
+from vitlab.trace import Trace, check_trace
 
 
 class Method(Protocol):
@@ -73,6 +73,7 @@ class Dense(nn.Module):
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K] of images [B, 3, S, S]; equal to the timm model's own."""
         self.check(point)
+        check_trace(trace)
         return head(self.vit, self.features(images, trace))
 
     def features(self, images: Tensor, trace: Trace | None = None) -> Tensor:

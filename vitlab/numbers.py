@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+BATCH = 1 << 20         # pictures at once, more than any device holds
+
 
 def plain(value: Any) -> Any:
     """A value in words of Python alone: numpy's and torch's numbers as int, float or bool, arrays and lists as tuples.
@@ -48,6 +50,16 @@ def real(value: Any, name: str, low: float = 0.0, high: float | None = None) -> 
     return found if isinstance(found, int) else float(found)
 
 
+def batch_of(value: Any) -> int:
+    """How many pictures at once."""
+    return whole(value, "batch", 1, BATCH)
+
+
+def seed_of(value: Any) -> int:
+    """A seed that every generator takes, torch's and numpy's."""
+    return whole(value, "seed", 0, 2 ** 32 - 1)
+
+
 def flag(value: Any, name: str) -> bool:
     """A yes or no from a person, as Python's bool; ValueError for anything else (1, None and "no" too)."""
     found = plain(value)
@@ -63,6 +75,14 @@ def several(values: Any, what: str) -> tuple:
             or any(isinstance(part, bool) for part in found):
         raise ValueError(f"{what}, not {values!r}")
     return tuple(found)
+
+
+def rows_of_numbers(values: Any, what: str) -> list[tuple]:
+    """Any number of rows of numbers; ValueError, saying `what` is wanted, for anything else."""
+    found = plain(values)
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        raise ValueError(f"{what}, not {values!r}")
+    return [several(row, what) for row in found]
 
 
 def wholes(values: Any, what: str) -> tuple[int, ...]:

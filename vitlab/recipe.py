@@ -3,8 +3,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from math import inf
 from numbers import Integral, Real
+from typing import Any
 
-from vitlab.numbers import flag, plain
+from vitlab.numbers import BATCH, flag, plain
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,14 @@ class Recipe:
             raise ValueError(f"mixup and cutmix pair images, so batch must be even, not {self.batch}")
 
 
+def check_recipe(recipe: Any) -> None:
+    """TypeError, in one sentence, for what is no recipe."""
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"training needs a vitlab.Recipe, such as Recipe(steps=600), not {recipe!r}")
+
+
 LEAST = {"steps": 1, "epochs": 1, "batch": 1, "log_every": 1, "seed": 0, "workers": 0}     # of the whole numbers
+MOST = {"steps": 10 ** 9, "epochs": 10 ** 6, "batch": BATCH, "seed": 2 ** 32 - 1, "workers": 256}
 RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {      # of the others
     **dict.fromkeys(("warmup", "label_smoothing", "ema"), ("in [0, 1)", lambda value: 0 <= value < 1)),
     **dict.fromkeys(("lr_backbone", "weight_decay", "min_lr"), ("of at least 0", lambda value: 0 <= value < inf)),
@@ -85,6 +93,8 @@ def checked(name: str, value, default):
     number = isinstance(value, Real) and not isinstance(value, bool)
     if name in LEAST and not (number and isinstance(value, Integral) and value >= LEAST[name]):
         raise ValueError(f"{name} must be a whole number of at least {LEAST[name]}, not {value!r}")
+    if name in MOST and value > MOST[name]:
+        raise ValueError(f"{name} must be at most {MOST[name]}, not {value!r}")
     if name in RANGES and not (number and RANGES[name][1](value)):
         raise ValueError(f"{name} must be a number {RANGES[name][0]}, not {value!r}")
     if name == "betas" and not (isinstance(value, tuple) and len(value) == 2 and all(map(decays, value))):

@@ -1,11 +1,14 @@
 """What happened to every token, recorded only when asked: `method(images, point, trace=Trace())`."""
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitlab.block import cls_attention, mean_attention
 from vitlab.tokens import put
+
+USED = "this trace holds another call already; give every call a Trace() of its own"
 
 
 @dataclass
@@ -73,7 +76,7 @@ class Trace:
         tokens = mask[:, 0, 0].sum(1) if mask is not None and mask.dtype == torch.bool else attended.new_full(
             (len(ids),), q.shape[2], dtype=torch.long)
         self.layers.append(LayerTrace(0, layer, grid, attended, reached, patches(empty, ids, weight),
-                                      tokens - attended.sum(1), folded=folded))
+                                      tokens - attended.sum(1), folded=None if folded is None else folded.detach()))
 
     def join(self, record: "Trace", stage: int, rows: Tensor, batch: int) -> None:
         """Append the layers of one stage of a cascade, which saw only the images `rows` [b] of a batch of `batch`.
@@ -92,12 +95,27 @@ class Trace:
     def follow(self, stages: tuple[int, ...], layer: int) -> None:
         """Raise ValueError unless this block comes after those recorded: stages and blocks of one call only ever rise."""
         if self.exit is not None or self.layers and (stages, layer) <= (self.layers[-1].stages, self.layers[-1].layer):
-            self.begin()
+            raise ValueError(USED)
 
-    def begin(self) -> None:
-        """Raise ValueError unless this trace is empty: cascades ask before they compute anything."""
-        if self.layers or self.exit is not None:
-            raise ValueError("this trace holds another call already; give every call a Trace() of its own")
+
+
+def check_trace(trace: Any) -> None:
+    """Before anything is computed: TypeError for what is no trace, ValueError for one that holds a call; None is no trace."""
+    if trace is None:
+        return
+    if not isinstance(trace, Trace):
+        raise TypeError(f"trace must be a vitlab.Trace() or None, not a {type(trace).__name__}")
+    if trace.layers or trace.exit is not None:
+        raise ValueError(USED)
+
+
+def recorded(trace: Any) -> list[LayerTrace]:
+    """The layers of a trace that holds a call; TypeError for what is none, ValueError for an empty one."""
+    if not isinstance(trace, Trace):
+        raise TypeError(f"this needs a vitlab.Trace, not a {type(trace).__name__}; give one to method(images, point, trace)")
+    if not trace.layers:
+        raise ValueError("the trace is empty; run method(images, point, trace) first")
+    return trace.layers
 
 
 def patches(empty: Tensor, ids: Tensor, values: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ OWN = {             # name -> how it is made, and pixels per side of the picture
     **{name + GAP: (partial(micro.micro, name, **NO_CLASS_TOKEN), 56, micro.patch(name)) for name in micro.DEPTH},
 }
 NAMES = (*TIMM_NAMES, *OWN, *POOLED)
+MOST, WIDEST = 1_000_000, 4096          # classes, and pixels of a side
 
 
 def create(name: str, num_classes: int = 1000, image_size: int | None = None, pretrained: bool = False,
@@ -44,10 +45,10 @@ def create(name: str, num_classes: int = 1000, image_size: int | None = None, pr
     class token or the mean of its patches, a size that is no multiple of its patches, a grid that the picture cannot be cut
     into, or pretrained weights that there are none of; ConnectionError when they are neither cached nor reachable.
     """
-    num_classes, drop_path = whole(num_classes, "num_classes"), real(drop_path, "drop_path", 0, 1)
+    num_classes, drop_path = whole(num_classes, "num_classes", 1, MOST), real(drop_path, "drop_path", 0, 1)
     pretrained = flag(pretrained, "pretrained")
-    image_size = None if image_size is None else whole(image_size, "image_size, the pixels of one side,")
-    grid = None if grid is None else whole(grid, "grid, the patches of one side,")
+    image_size = None if image_size is None else whole(image_size, "image_size, the pixels of one side,", 1, WIDEST)
+    grid = None if grid is None else whole(grid, "grid, the patches of one side,", 1, WIDEST)
     if pretrained and (name in OWN or name in POOLED):
         raise ValueError(f"{name} has no pretrained weights on the hub; use pretrained=False, or vitlab.load a checkpoint")
     if name in OWN:

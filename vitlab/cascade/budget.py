@@ -18,6 +18,9 @@ import numpy as np
 from numpy import ndarray
 from scipy.optimize import differential_evolution  # a maintained evolutionary optimiser, so none is written here
 
+from vitlab.numbers import real, seed_of, several
+from vitlab.words import one_of
+
 RATIOS = np.arange(1, 60) / 20      # q = 0.05, 0.10, ..., 2.95 of the geometric rule, as in DVT's code
 APART = 2.0 ** -23                  # two steps of float32 below 1: nearer scores count as the same score
 GRID = {2: 400, 3: 100}             # candidate thresholds per exit, by the number of exits
@@ -38,9 +41,12 @@ class Exits:
     cost: ndarray
 
     def __post_init__(self):
-        object.__setattr__(self, "score", np.asarray(self.score, float))
         object.__setattr__(self, "correct", np.asarray(self.correct))
-        object.__setattr__(self, "cost", np.asarray(self.cost, float))
+        for name in ("score", "cost"):
+            values = np.asarray(getattr(self, name))
+            if values.dtype.kind not in "fiu":
+                raise ValueError(f"{name} must be an array of numbers, not {getattr(self, name)!r}")
+            object.__setattr__(self, name, values.astype(float))
         check_exits(self)
 
 
@@ -68,8 +74,8 @@ def simulate(exits: Exits, thresholds: Sequence[float]) -> Outcome:
     An image leaves at the first exit with score >= threshold. A threshold of 0 lets all leave and one of 1 nobody, not
     even an image with score 1. Raises ValueError for another number of thresholds or one outside [0, 1].
     """
-    exit_count = len(exits.cost)
-    given = np.asarray(thresholds, float)
+    exit_count = len(checked(exits).cost)
+    given = np.asarray(several(thresholds, f"{exit_count} exits need {exit_count - 1} thresholds in [0, 1]"), float)
     if given.shape != (exit_count - 1,) or not ((given >= 0) & (given <= 1)).all():
         raise ValueError(f"{exit_count} exits need {exit_count - 1} thresholds in [0, 1], one for each exit but the "
                          f"last, but got {given.tolist()}")
@@ -85,14 +91,14 @@ def solve(exits: Exits, budget: float, how: str = "exhaustive", seed: int = 0) -
     how is "exhaustive", "geometric" or "genetic" (which alone uses the seed). Raises ValueError for another `how` or a
     budget below the first exit's cost; a budget above the last exit's cost is lowered to it, with a warning.
     """
-    return curve(exits, [budget], how, seed)[0]
+    return curve(exits, [real(budget, "a budget")], how, seed)[0]
 
 
 def curve(exits: Exits, budgets: Sequence[float], how: str = "exhaustive", seed: int = 0) -> list[Outcome]:
     """solve for each of the budgets; unless `how` is "genetic", candidates are evaluated once for all of them."""
-    if how not in (*FRONTS, "genetic"):
-        raise ValueError(f"there is no solver {how!r}; choose from {[*FRONTS, 'genetic']}")
-    budgets = [affordable(exits, budget) for budget in budgets]
+    one_of(how, "how, the solver,", (*FRONTS, "genetic"))
+    seed = seed_of(seed)
+    budgets = [affordable(checked(exits), budget) for budget in several(budgets, "budgets must be a row of numbers")]
     if how == "genetic":
         return [evolve(exits, budget, seed) for budget in budgets]
     front = FRONTS[how](exits)
@@ -124,7 +130,10 @@ def random_like(exits: Exits, outcome: Outcome, seed: int = 0) -> Outcome:
     The outcome may come from other images: its shares are then met to within one image. Raises ValueError when it has
     another number of exits.
     """
-    if len(outcome.shares) != len(exits.cost):
+    if not isinstance(outcome, Outcome):
+        raise TypeError(f"this needs the Outcome of a search, not a {type(outcome).__name__}")
+    seed = seed_of(seed)
+    if len(outcome.shares) != len(checked(exits).cost):
         raise ValueError(f"the outcome has {len(outcome.shares)} exits but the images were answered by "
                          f"{len(exits.cost)}; take an outcome of the same cascade")
     n = exits.score.shape[1]
@@ -151,9 +160,16 @@ def check_exits(exits: Exits) -> None:
                          "give what an image has used in total when it leaves at each exit")
 
 
+def checked(exits: Exits) -> Exits:
+    """TypeError for what is no record of exits."""
+    if not isinstance(exits, Exits):
+        raise TypeError(f"this needs what vitlab.measure.exits returns, not a {type(exits).__name__}")
+    return exits
+
+
 def affordable(exits: Exits, budget: float) -> float:
     """The budget, at most the last exit's cost; a ValueError where no thresholds meet it."""
-    cheapest, dearest = float(exits.cost[0]), float(exits.cost[-1])
+    cheapest, dearest, budget = float(exits.cost[0]), float(exits.cost[-1]), real(budget, "a budget")
     if not budget >= cheapest:
         raise ValueError(f"a budget of {budget:g} GFLOPs cannot be met; "
                          f"the cheapest possible cost is {cheapest:g}")

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitlab.numbers import plain
-from vitlab.trace import Trace
+from vitlab.numbers import plain, whole
+from vitlab.trace import Trace, check_trace
 
 EVEN = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)                # one threshold for all exits, until a search finds better ones
+MOST = 1000                 # exits
 Stage = Callable[[Tensor, Any, Trace | None], tuple[Tensor, Any]]
 
 
@@ -62,6 +63,7 @@ def check(thresholds: Sequence[float] | float | None, exits: int) -> tuple[float
 
     Raises ValueError for a wrong number of them or one outside [0, 1].
     """
+    exits = whole(exits, "exits", 1, MOST)
     given = 1.0 if thresholds is None else plain(thresholds)
     found = given if isinstance(given, tuple) else (given,) * (exits - 1)
     if len(found) != exits - 1:
@@ -72,7 +74,9 @@ def check(thresholds: Sequence[float] | float | None, exits: int) -> tuple[float
 
 
 def stop_at(stage: int, exits: int) -> tuple[float, ...]:
-    """The thresholds with which every image leaves at this stage, counted from 0."""
+    """The thresholds with which every image leaves at this stage, counted from 0; ValueError for one that is not there."""
+    exits = whole(exits, "exits", 1, MOST)
+    stage = whole(stage, "stage", 0, exits - 1)
     return (1.0,) * stage + (0.0,) * (exits - 1 - stage)
 
 
@@ -94,8 +98,7 @@ def run(stages: Sequence[Stage], images: Tensor, thresholds: Sequence[float], tr
     """
     rows, here, carry = torch.arange(images.shape[0], device=images.device), images, None
     logits, exits = None, torch.zeros_like(rows)
-    if trace is not None:
-        trace.begin()
+    check_trace(trace)
     for number, stage in enumerate(stages):
         record = None if trace is None else Trace()
         answer, carry = stage(here, carry, record)

@@ -1,9 +1,11 @@
 """What training changes in a picture: timm's transforms, the same with every Pillow."""
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from vitlab.data.picture import Preprocessing, in_rgb
+from vitlab.numbers import real, several
+from vitlab.words import one_of
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "random")
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,21 @@ class Augment:
     re_prob: float = 0.
     "probability that a random box is erased (DeiT: .25)"
     interpolation: str = "bicubic"
-    "how a crop is resized"
+    "how a crop is resized: nearest, bilinear, bicubic, lanczos, box or hamming, or random (two of them by turns)"
+
+    def __post_init__(self):
+        """ValueError, in one sentence, for what timm would take without a word or refuse in the middle of training."""
+        scale = several(self.scale, "scale must be two shares of a picture's area, such as (.35, 1)")
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"scale must be two shares of a picture's area, the smaller one first, not {self.scale!r}")
+        object.__setattr__(self, "scale", scale)
+        for name in ("hflip", "re_prob"):
+            object.__setattr__(self, name, real(getattr(self, name), name, 0, 1))
+        if self.color_jitter is not None:
+            object.__setattr__(self, "color_jitter", real(self.color_jitter, "color_jitter", 0, 1))
+        one_of(self.interpolation, "interpolation", INTERPOLATIONS)
+        if self.auto_augment is not None:
+            check_policy(self.auto_augment)
 
     def __call__(self, pictures: Sequence[Image.Image], image_size: int, wanted: Preprocessing) -> Tensor:
         """Training's images, float [n, 3, S, S]. timm draws from Python's and numpy's generators; torch's seeds them here, so
@@ -41,6 +61,16 @@ class Augment:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
+
+
+def check_policy(policy: Any) -> None:
+    """ValueError for what is none of timm's policies."""
+    from timm.data.auto_augment import augment_and_mix_transform, auto_augment_transform, rand_augment_transform
+    makers = {"rand": rand_augment_transform, "augmix": augment_and_mix_transform}
+    try:
+        makers.get(re.split("[^a-z]", policy)[0], auto_augment_transform)(policy, {})
+    except (AssertionError, ValueError, KeyError, TypeError) as error:     # timm's ways to refuse one
+        raise ValueError(f"auto_augment must be a policy of timm, such as rand-m9-mstd0.5-inc1, not {policy!r}") from error
 
 
 @lru_cache(maxsize=8)

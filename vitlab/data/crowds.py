@@ -14,8 +14,10 @@ from torch import Tensor
 
 from vitlab.data import cache, outlines, scenes
 from vitlab.data.detection import DetectionSet
-from vitlab.data.scenes import BLOCK, CLASSES, DISTRACTORS, coverage, packed, paint
-from vitlab.numbers import whole
+from vitlab.data.names import names
+from vitlab.data.scenes import BLOCK, CLASSES, DISTRACTORS, LARGEST, WIDEST, coverage, packed, paint
+from vitlab.numbers import seed_of, whole
+from vitlab.words import one_of
 
 USUAL = ("square", "triangle", "cross", "ring")
 SPLITS = {"train": 2_000, "val": 400, "test": 400}      # pictures of a set unless n says otherwise
@@ -29,10 +31,9 @@ def objects(split: str = "train", *, size: int = 96, n: int | None = None, seed:
     """Made pictures of 1 to 4 objects each, with the columns objects, size (share of the picture that is theirs) and smallest
     (the least of any one). classes: two or more outlines of `shapes`.
     """
-    if split not in SPLITS:
-        raise ValueError(f"objects has no split {split!r}; choose from {', '.join(SPLITS)}")
-    size, n = whole(size, "size", 32), whole(SPLITS[split] if n is None else n, "n")
-    seed, classes = whole(seed, "seed", 0), known(classes)
+    one_of(split, "split", SPLITS)
+    size, n = whole(size, "size", 32, WIDEST), whole(SPLITS[split] if n is None else n, "n", 1, LARGEST)
+    seed, classes = seed_of(seed), known(classes)
     source = b"".join(Path(file).read_bytes() for file in (__file__, scenes.__file__, outlines.__file__))
     mark = sha256(source + " ".join(classes).encode()).hexdigest()[:8]
     made = cache.kept(f"objects-{split}-{size}px-n{n}-seed{seed}-{mark}", partial(make, split, size, n, seed, classes))
@@ -42,8 +43,8 @@ def objects(split: str = "train", *, size: int = 96, n: int | None = None, seed:
 
 def known(classes: Sequence[str]) -> list[str]:
     """Names of outlines; ValueError, in one sentence, for others."""
-    classes = list(classes)
-    if isinstance(classes, str) or len(set(classes)) < max(2, len(classes)) or set(classes) - set(CLASSES):
+    classes = names(classes)
+    if len(set(classes)) < max(2, len(classes)) or set(classes) - set(CLASSES):
         raise ValueError(f"classes must be two or more of {', '.join(CLASSES)}, each once, not {classes}")
     return classes
 

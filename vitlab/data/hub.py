@@ -3,7 +3,6 @@
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from numbers import Real
 from pathlib import Path
 
 import torch
@@ -14,9 +13,11 @@ from vitlab.data.augment import Augment
 from vitlab.data.imageset import ImageSet
 from vitlab.data.labels import image_column, labelled
 from vitlab.data.picture import UNREADABLE, USUAL, Preprocessing, in_rgb, opened, squared
-from vitlab.data.sampling import stratified
-from vitlab.data.scenes import shapes
+from vitlab.data.sampling import share, stratified
+from vitlab.data.scenes import WIDEST, shapes
 from vitlab.data.tables import cache_that_can_be_written, local, prepared
+from vitlab.numbers import seed_of, whole
+from vitlab.words import path_of
 
 MEMORY = 2**30        # bytes of decoded pictures a set may keep; a larger one is decoded batch by batch
 PATIENCE = 3          # seconds to wait for the hub before saying that it cannot be reached
@@ -38,13 +39,22 @@ def load(name: str | Path, split: str = "train", *, image_size: int | None = Non
     image, label, config: the columns and the configuration, needed only where the set leaves a choice.
     classes: the order of the set's names; names of the numbers, where the set has numbers only.
     """
-    fraction = share(fraction)
+    fraction, seed = share(fraction), seed_of(seed)
+    name = name if isinstance(name, str) and name in NAMES else str(path_of(name, "name"))
+    if augment is not None and not callable(augment):
+        raise ValueError(f"augment must be a vitlab.data.Augment, or a function like one, not {augment!r}")
+    for what, word in (("split", split), ("image", image), ("label", label), ("config", config)):
+        if word is not None and not isinstance(word, str) or what == "split" and not word:
+            raise ValueError(f"{what} must be a word, not {word!r}")
     if name == "shapes":
+        if told := [what for what, word in (("image", image), ("label", label), ("config", config), ("classes", classes))
+                if word is not None]:
+            raise ValueError(f"shapes are made here and have no {told[0]} to choose; leave it out")
         made = shapes(split, size=56 if image_size is None else image_size, seed=seed, augment=augment is not None)
         return made.subset(fraction, seed)
     name = str(name) if Path(name).expanduser().exists() else NAMES.get(name, str(name))
     known = CHOICES.get(name, {})
-    image_size = 224 if image_size is None else image_size
+    image_size = whole(224 if image_size is None else image_size, "image_size", 1, WIDEST)
     table = found(name, split, config or known.get("config"))
     table, image = image_column(table, image)
     labels, classes = labelled(table, label or known.get("label"), classes)
@@ -56,13 +66,6 @@ def load(name: str | Path, split: str = "train", *, image_size: int | None = Non
     if augment is None and len(table) * 3 * image_size ** 2 <= MEMORY:
         return read.changed(pictures=pictures.squared(image_size), source=pictures)
     return read
-
-
-def share(fraction: float) -> float:
-    """ValueError for what is no share, such as a percentage."""
-    if not isinstance(fraction, Real) or not 0 < fraction <= 1:
-        raise ValueError(f"fraction {fraction!r} is outside (0, 1]; it is the share of every class to keep, .5 for half of it")
-    return float(fraction)
 
 
 class Decoded:

@@ -1,17 +1,17 @@
 """`ImageSet`: labelled pictures, in memory or decoded when asked, behind one interface."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from vitlab.data.names import listed, names_of, numerals, renumbered
+from vitlab.data.names import listed, names, names_of, numerals, renumbered
 from vitlab.data.picture import USUAL, Preprocessing, normalised, opened, squared
 from vitlab.data.rows import Rows, rows_of
 from vitlab.data.sampling import proportional, ranks, stratified
-from vitlab.numbers import whole
+from vitlab.numbers import plain, real, seed_of, whole
 
 
 def image_set(data) -> "ImageSet":
@@ -22,6 +22,42 @@ def image_set(data) -> "ImageSet":
         raise TypeError(f"this needs an ImageSet, which knows its classes and pictures, not a {type(data).__name__}; make one "
                         "with vitlab.data.load or vitlab.data.ImageSet")
     return data
+
+
+def numbers(labels, name: str) -> Tensor:
+    """Labels as int64 [N]; ValueError for what is no row of whole numbers."""
+    try:
+        found = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(())
+    if found.dim() != 1 or len(found) and (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool):
+        raise ValueError(f"labels of {name} must be a row of whole numbers, one for each picture, not {str(plain(labels))[:60]}")
+    return found.long()
+
+
+def check_parts(data: "ImageSet") -> None:
+    """One sentence for the first part of a set that does not go with the others."""
+    count, side, pictures = len(data.labels), data.image_size, data.pictures
+    if isinstance(pictures, Tensor):
+        if pictures.dtype != torch.uint8 or pictures.shape[1:] != (side, side, 3):
+            raise ValueError(f"pictures of {data.name} must be uint8 [N, {side}, {side}, 3], not {pictures.dtype} "
+                             f"{list(pictures.shape)}")
+    elif isinstance(pictures, np.ndarray) or not all(hasattr(pictures, name) for name in ("__getitem__", "__len__", "take")):
+        raise ValueError(f"pictures of {data.name} must be a tensor uint8 [N, {side}, {side}, 3], not a "
+                         f"{type(pictures).__name__}; load a folder of files with vitlab.data.load")
+    if len(pictures) != count:
+        raise ValueError(f"{data.name} has {len(pictures)} pictures but {count} labels; give one each")
+    if data.augment is not None and not callable(data.augment):
+        raise ValueError(f"augment must be a vitlab.data.Augment, or a function like one, not {data.augment!r}")
+    if not isinstance(data.columns, Mapping):
+        raise ValueError(f"columns of {data.name} must be arrays by their names, not {data.columns!r:.60}")
+    for name, values in data.columns.items():
+        if not isinstance(values, np.ndarray) or len(values) != count:
+            raise ValueError(f"column {name!r} of {data.name} must be an array with a value for each of {count} pictures")
+    if data.masks is not None:
+        bits = (count, -(-side ** 2 // 8))
+        if not isinstance(data.masks, Tensor) or data.masks.dtype != torch.uint8 or data.masks.shape != bits:
+            raise ValueError(f"masks of {data.name} must be uint8 {list(bits)}, as np.packbits makes them")
 
 
 class ImageSet(Dataset):
@@ -38,11 +74,12 @@ class ImageSet(Dataset):
     def __init__(self, name: str, classes: Sequence[str], labels: Tensor, pictures, image_size: int, *,
                  augment: Callable | None = None, columns: dict[str, np.ndarray] | None = None,
                  masks: Tensor | None = None, source=None, preprocessing: Preprocessing = USUAL):
-        self.name, self.classes, self.image_size = name, [str(each) for each in classes], image_size
-        self.labels, self.pictures, self.augment = torch.as_tensor(labels).long(), pictures, augment
+        self.name, self.classes, self.image_size = str(name), names(classes), whole(image_size, "image_size")
+        self.labels, self.pictures, self.augment = numbers(labels, self.name), pictures, augment
         self.columns, self.masks, self.source, self.preprocessing = columns or {}, masks, source, preprocessing
         if len(self.labels) == 0:
             raise ValueError(f"{name} is empty; an image set needs at least one picture")
+        check_parts(self)
         low, high = self.labels.min().item(), self.labels.max().item()
         if low < 0 or high >= len(self.classes):
             raise ValueError(f"{name} has labels from {low} to {high} but {len(self.classes)} classes; they "
@@ -106,7 +143,7 @@ class ImageSet(Dataset):
 
     def relabelled(self, labels: Tensor, classes: Sequence[str]) -> "ImageSet":
         """The same pictures with other labels [N]."""
-        if len(labels) != len(self):
+        if len(labels := numbers(labels, self.name)) != len(self):
             raise ValueError(f"{self.name} holds {len(self)} pictures but there are {len(labels)} labels; give one each")
         return self.changed(labels=labels, classes=classes)
 
@@ -123,9 +160,10 @@ class ImageSet(Dataset):
 
         Raises ValueError for a share outside (0, 1), or of which no picture comes.
         """
-        if isinstance(share, bool) or not 0 < share < 1:
+        share = real(share, "share, the part of every class that is set apart,", 0, 1)
+        if share in (0, 1):
             raise ValueError(f"share is the part of every class that is set apart, between 0 and 1, not {share}")
-        rank, size = ranks(self.labels, torch.Generator().manual_seed(seed))
+        rank, size = ranks(self.labels, torch.Generator().manual_seed(seed_of(seed)))
         held = rank < (share * size).round().clamp(min=1).minimum(size - 1)
         if not held.any():
             raise ValueError(f"no class of {self.name} has two pictures, so none can be set apart; take a larger set")
@@ -141,8 +179,11 @@ class ImageSet(Dataset):
         A net without class names takes labels as they are, from a set of as many classes or one whose classes have no names
         either. Raises ValueError, in one sentence, where sizes or classes do not go together.
         """
-        made = getattr(getattr(net, "method", net), "made", None)
-        return self.for_made(made or {"image_size": net.vit.patch_embed.img_size[0], "num_classes": net.vit.num_classes})
+        inner = getattr(net, "method", net)                                # what an early exit goes over
+        made, vit = getattr(inner, "made", None), getattr(inner, "vit", None)
+        if made is None and vit is None:
+            raise TypeError(f"pictures are prepared for a method, not for a {type(net).__name__}; make one with vitlab.create")
+        return self.for_made(made or {"image_size": vit.patch_embed.img_size[0], "num_classes": vit.num_classes})
 
     def for_made(self, made: dict) -> "ImageSet":
         """The same, from a net's record of how it was made."""

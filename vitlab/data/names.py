@@ -1,9 +1,13 @@
 """Classes by name: a label is a position in one list of names, and two lists need not be in one order."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from vitlab.numbers import plain
 
 SHOWN = 5       # names in a sentence
 
@@ -26,6 +30,15 @@ def renumbered(labels: Tensor, there: Sequence[str], here: Sequence[str], whose:
         raise ValueError(f"{whose} holds pictures of {listed(strange)}, which are not among the {len(here)} classes of the net "
                          f"({listed(here)}); load the set with the net's names in classes=, or make a net for these classes")
     return torch.tensor([place.get(name, -1) for name in there])[labels]
+
+
+def names(classes: Any) -> list[str]:
+    """The names of classes as a person gives them, whole numbers as text; ValueError for what is no row of at least one name."""
+    rows = isinstance(classes, Sequence | np.ndarray) and not isinstance(classes, str | bytes)
+    found = list(plain(classes if rows else ()))
+    if not found or not all(isinstance(name, str | int) and not isinstance(name, bool) for name in found):
+        raise ValueError(f"classes must be the names of at least one class, such as the classes of an image set, not {classes!r}")
+    return [str(name) for name in found]
 
 
 def names_of(made: dict) -> list[str] | None:

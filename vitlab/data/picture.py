@@ -1,6 +1,7 @@
 """One picture: opened from whatever a person hands in, made the net's input by one evaluation transform."""
 
 import io
+import os
 import struct
 import zlib
 from dataclasses import asdict, dataclass
@@ -59,13 +60,15 @@ def opened(source: Image.Image | np.ndarray | Tensor | bytes | str) -> Image.Ima
         return from_array(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = io.BytesIO(source)
+    if not isinstance(source, Image.Image | io.BytesIO | str | os.PathLike):
+        raise TypeError(f"a picture is a Pillow image, an array, a file's bytes or a path, not {source!r:.60}")
     try:
         picture = source if isinstance(source, Image.Image) else Image.open(source, formats=formats())
         if picture.width * picture.height > MOST_PIXELS:
             raise Image.DecompressionBombError
         picture.load()
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no picture {source!r}; check the path") from error
     except Image.DecompressionBombError:
         raise ValueError(TOO_LARGE) from None
     except UNREADABLE as error:

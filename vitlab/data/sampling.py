@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from vitlab.numbers import real, seed_of
+
 
 def ranks(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Each picture's place in a random order of its class, from 0, and how many the class has: int64 [n] each."""
@@ -19,15 +21,22 @@ def proportional(labels: Tensor, n: int, seed: int = 0) -> Tensor:
 
     The k-th picture of a class of c, in random order, comes at (k + u) / c of the way, u drawn in [0, 1) for each class.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_of(seed))
     rank, size = ranks(labels, generator)
     start = torch.rand(int(labels.max()) + 1, generator=generator, dtype=torch.double)
     return ((rank + start[labels]) / size).argsort()[:n].sort().values
 
 
+def share(fraction: float) -> float:
+    """A share of every class to keep; ValueError for what is none, such as a percentage."""
+    found = real(fraction, "fraction, the share of every class to keep,", 0, 1)
+    if found == 0:
+        raise ValueError("fraction must be above 0; .5 keeps half of every class")
+    return float(found)
+
+
 def stratified(labels: Tensor, fraction: float, seed: int = 0) -> Tensor:
     """Positions of a random `fraction` of every class, at least one picture of each, ascending: int64 [n]."""
-    if isinstance(fraction, bool) or not 0 < fraction <= 1:
-        raise ValueError(f"fraction {fraction} is outside (0, 1]; 1 keeps every picture, .5 half of every class")
-    rank, size = ranks(labels, torch.Generator().manual_seed(seed))
+    fraction = share(fraction)
+    rank, size = ranks(labels, torch.Generator().manual_seed(seed_of(seed)))
     return (rank < (fraction * size).round().clamp(min=1)).nonzero()[:, 0]

@@ -21,10 +21,12 @@ from vitlab.data import cache, outlines
 from vitlab.data.imageset import ImageSet
 from vitlab.data.outlines import DISTRACTOR, OUTLINES, REACH, TILE, atlas
 from vitlab.data.picture import Preprocessing, normalised
-from vitlab.numbers import flag
+from vitlab.numbers import flag, real, seed_of, whole
+from vitlab.words import one_of
 
 CLASSES = list(OUTLINES)
 SPLITS = {"train": 12_000, "val": 2_000, "test": 2_000}    # pictures of a set unless n says otherwise
+WIDEST, LARGEST = 1024, 1_000_000    # pixels of a side, and pictures of a set that a person may ask for
 BLOCK = 200    # pictures drawn from one generator and painted together; much larger is slower
 
 # What the difficulty d of a picture means. Lengths in sides of the picture; a radius is the equal disc's.
@@ -45,15 +47,9 @@ def shapes(split: str = "train", *, size: int = 56, difficulty: float = 0., n: i
     difficulty: the dial in [0, 1]; a picture's own difficulty is uniform in [0, ALONE + (1 - ALONE) dial].
     augment: turn and mirror the pictures when they are drawn for training.
     """
-    if split not in SPLITS:
-        raise ValueError(f"shapes has no split {split!r}; choose from {', '.join(SPLITS)}")
-    if not 0 <= difficulty <= 1:
-        raise ValueError(f"difficulty {difficulty} is outside [0, 1]; 0 is the easy end, 1 the hard end")
-    if size < 16:
-        raise ValueError(f"size {size} is too small to show a shape; choose at least 16 pixels")
-    n = SPLITS[split] if n is None else n
-    if n < 1:
-        raise ValueError(f"n = {n} pictures make no set; choose at least 1")
+    one_of(split, "split", SPLITS)
+    size, difficulty, seed = whole(size, "size", 16, WIDEST), real(difficulty, "difficulty", 0, 1), seed_of(seed)
+    n = whole(SPLITS[split] if n is None else n, "n", 1, LARGEST)
     source = b"".join(Path(file).read_bytes() for file in (__file__, outlines.__file__))    # of this code
     name = f"shapes-{split}-{size}px-dial{difficulty:g}-n{n}-seed{seed}-{sha256(source).hexdigest()[:8]}"
     made = cache.kept(name, partial(make, split, size, difficulty, n, seed))

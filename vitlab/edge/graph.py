@@ -14,6 +14,7 @@ from vitlab.checkpoint import KEY, origin, replace, text
 from vitlab.data.picture import USUAL, Preprocessing
 from vitlab.edge.session import Session, needed
 from vitlab.measure.cost import gmacs, in_parts
+from vitlab.words import path_of
 
 OPSET = 23              # the newest that torch 2.14 and 2.15 write themselves; the first with attention as one operator
 TOLERANCE = 1e-4        # of the largest logit
@@ -110,7 +111,7 @@ def compare(net: nn.Module, point: Any, data: bytes, images: Tensor) -> None:
 
 def check_path(path: str | Path) -> Path:
     """The path, its folder made; OSError, in one sentence, where no file can be written."""
-    path = Path(path)
+    path = path_of(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name the file in it, such as {path / 'net.onnx'}")
     try:

@@ -11,8 +11,10 @@ from torch import Tensor
 from vitlab.backbones import check_images
 from vitlab.checkpoint import KEY
 from vitlab.numbers import whole
+from vitlab.words import path_of
 
 LIKE = torch.empty(0)                                   # what pictures must be like: float32 on the CPU
+MOST = 1024                                             # threads
 ERRORS_ONLY = 3                                         # of ONNX Runtime's log
 
 
@@ -39,7 +41,7 @@ class Session:
     def start(self, data: bytes, name: str | Path, threads: int | None) -> None:
         """Open what a file holds."""
         runtime = needed("onnxruntime")
-        self.threads = torch.get_num_threads() if threads is None else whole(threads, "threads")
+        self.threads = torch.get_num_threads() if threads is None else whole(threads, "threads", 1, MOST)
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = ERRORS_ONLY
@@ -65,7 +67,7 @@ class Session:
 
 def contents(path: str | Path) -> bytes:
     """The bytes of a file; FileNotFoundError, in one sentence, where there is none."""
-    path = Path(path)
+    path = path_of(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is a folder; name the file in it" if path.is_dir() else
                                 f"there is no file {path}; check the path, or write one with vitlab.export")

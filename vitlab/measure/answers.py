@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.data.imageset import image_set
-from vitlab.evaluation import beside, in_evaluation
+from vitlab.evaluation import beside, check_net, in_evaluation
 from vitlab.measure.cost import from_trace, gmacs
-from vitlab.measure.speed import race
-from vitlab.trace import Trace
+from vitlab.measure.speed import MOST, check_precision, race
+from vitlab.numbers import batch_of, whole
+from vitlab.trace import Trace, recorded
 
 
 @in_evaluation
@@ -24,7 +25,7 @@ def answers(method: nn.Module, data, point: Any = None, *, batch: int = 50) -> p
     MLP; exit = the stage that answered, 0 without a cascade.
     Raises ValueError for pictures of another size, classes that the net does not know, or logits that are not finite.
     """
-    data = image_set(data).for_net(method)
+    data, batch = image_set(data).for_net(method), batch_of(batch)
     rows, known = [], {}
     for start in range(0, len(data), batch):
         index = list(range(start, min(start + batch, len(data))))
@@ -62,8 +63,12 @@ def sweep(method: nn.Module, data, points: Sequence[Any] | None = None, *, batch
     Accuracy is over all of `data`; speed is measured on a sample of `batch` of its images, the points taking turns. speed_up and
     gmacs_ratio compare with `baseline` (a method at its headline point; None: the most expensive of the points).
     """
-    data = image_set(data).for_net(method)
-    points = list(method.points if points is None else points)
+    check_net(method)
+    data, batch, points = image_set(data).for_net(method), batch_of(batch), asked(method, points)
+    if baseline is not None:
+        check_net(baseline)
+    check_precision(precision)
+    rounds = whole(rounds, "rounds", 1, MOST)
     table = [answers(method, data, point) for point in points]
     cost = [t.gmacs.mean() for t in table]
     images = data.sample(batch).images(slice(None))
@@ -82,6 +87,18 @@ def sweep(method: nn.Module, data, points: Sequence[Any] | None = None, *, batch
     } for point, t, c, s in zip(points, table, cost, speed.itertuples())])
 
 
+def asked(method: nn.Module, points: Sequence[Any] | None) -> list[Any]:
+    """The operating points to measure, None being all of them; one sentence for what is no row of this method's points."""
+    if points is None:
+        return list(method.points)
+    if not isinstance(points, list | tuple) or not points:
+        raise ValueError(f"points must be a list of at least one operating point, such as net.points[:3], not {points!r}")
+    if strange := [point for point in points if not isinstance(point, method.Point)]:
+        raise ValueError(f"{strange[0]!r} is no operating point of {type(method).__name__}; take some of its `points`, or make "
+                         f"one with {type(method).__name__}.Point")
+    return list(points)
+
+
 def layers(trace: Trace) -> pd.DataFrame:
     """A row per image, stage and block: image, stage, layer (1-based, as papers count), attended and fed (patches).
 
@@ -89,6 +106,6 @@ def layers(trace: Trace) -> pd.DataFrame:
     """
     return pd.DataFrame([
         {"image": image, **part.place, "attended": a, "fed": f}
-        for part in trace.layers
+        for part in recorded(trace)
         for image, (a, f) in enumerate(zip(part.attended.sum(1).tolist(), part.fed.sum(1).tolist()))
     ])

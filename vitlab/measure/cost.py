@@ -129,11 +129,14 @@ def audit(method: nn.Module, image: Tensor, point: Any = None) -> dict[str, floa
     "total" includes LayerNorm and resizing as fvcore counts them; "core" is what `gmacs` counts. Of a method with early exits
     and no point, every exit is run: the cost of leaving at the last one.
     """
+    image = beside(method, image)
+    if image.dim() != 4 or len(image) != 1:
+        raise ValueError(f"an audit is that of one image [1, 3, S, S], not of {list(image.shape)}; give images[:1]")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")                                   # torch.jit, which fvcore needs, warns on import and use
         from fvcore.nn import FlopCountAnalysis
 
-        analysis = FlopCountAnalysis(_At(method, point).eval(), beside(method, image))
+        analysis = FlopCountAnalysis(_At(method, point).eval(), image)
         analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         kinds = {name: n / 1e9 for name, n in analysis.by_operator().items()}
@@ -161,5 +164,7 @@ def _attention_macs(inputs: list, outputs: list) -> float:
 
 
 def parameters(method: nn.Module) -> int:
-    """Number of parameters."""
+    """Number of parameters, of any module; TypeError for what is none."""
+    if not isinstance(method, nn.Module):
+        raise TypeError(f"parameters are counted of a net, not of a {type(method).__name__}")
     return sum(p.numel() for p in method.parameters())

@@ -11,7 +11,9 @@ from vitlab.data.imageset import image_set
 from vitlab.evaluation import beside, in_evaluation
 from vitlab.measure.answers import check_logits
 from vitlab.measure.cost import gmacs
+from vitlab.numbers import batch_of
 from vitlab.trace import Trace
+from vitlab.words import one_of
 
 
 @in_evaluation
@@ -25,8 +27,8 @@ def exits(method: nn.Module, data, *, criterion: str | None = None, batch: int =
     """
     if not hasattr(method, "exits"):
         raise ValueError(f"{type(method).__name__} has no early exits; use dvt, adaptive_depth or vitlab.EarlyExit")
-    data = image_set(data).for_net(method)
-    sure = CRITERIA[criterion or getattr(method, "criterion", "confidence")]
+    data, batch = image_set(data).for_net(method), batch_of(batch)
+    sure = CRITERIA[getattr(method, "criterion", "confidence") if criterion is None else one_of(criterion, "criterion", CRITERIA)]
     score, correct = [], []
     for start in range(0, len(data), batch):
         index = range(start, min(start + batch, len(data)))
@@ -45,8 +47,10 @@ def exits(method: nn.Module, data, *, criterion: str | None = None, batch: int =
 @in_evaluation
 @torch.inference_mode()
 def leaving(method: nn.Module, images: Tensor, point: Any) -> tuple[int, ...]:
-    """How many of the images [B, 3, S, S] leave at each exit that any of them reaches."""
+    """How many of the images [B, 3, S, S] leave at each exit that any of them reaches; ValueError for a net without exits."""
     trace = Trace()
     method(beside(method, images), point, trace)
+    if trace.exit is None:
+        raise ValueError(f"{type(method).__name__} has no early exits; use dvt, adaptive_depth or vitlab.EarlyExit")
     most = max(len(getattr(method, "exit_names", ())), 1 + max(part.stage for part in trace.layers))
     return tuple(torch.bincount(trace.exit, minlength=most).tolist())

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vitlab.data.imageset import image_set
 from vitlab.evaluation import beside, in_evaluation
+from vitlab.numbers import batch_of
 from vitlab.trace import Trace
 
 COVERED = 0.25      # a patch is the object's when more than this share of it is covered
@@ -23,7 +24,7 @@ def focus(method: nn.Module, data, point: Any = None, *, batch: int = 250) -> pd
     stage counts the nets of a cascade from 0 (`inner` those within a stage that is a cascade itself), layer from 1.
     Images whose object covers no patch are left out. Raises ValueError for a set without masks.
     """
-    data = image_set(data).for_net(method)
+    data, batch = image_set(data).for_net(method), batch_of(batch)
     if data.mask(0) is None:
         raise ValueError(f"{data.name} does not know where its objects are; use vitlab.data.shapes")
     rows = []

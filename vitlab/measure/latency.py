@@ -16,10 +16,11 @@ from pandas import DataFrame
 from torch import Tensor, nn
 
 from vitlab.evaluation import evaluating
-from vitlab.measure.speed import prepare
+from vitlab.measure.speed import check_stop, prepare
 from vitlab.numbers import whole
 
 TURN = 5            # timed passes of a turn
+MOST = 1_000_000    # passes
 LEAST = 100         # passes below which a 99th percentile is nothing but the slowest pass
 
 
@@ -69,9 +70,11 @@ def latency_race(entries: Mapping[str, Any], image: Tensor, *, runs: int = LEAST
     A row per entry: name, median_ms, p90_ms, p99_ms, runs, device, precision, threads, speed_up (see `paired`; the first entry is
     the yardstick). None as soon as `stop()` says so.
     """
-    if not entries:
+    if not isinstance(entries, Mapping) or not entries:
         raise ValueError("a race needs at least one entry {name: (method, point)}")
     entries = {name: given if isinstance(given, tuple) else (given,) for name, given in entries.items()}
+    if long := [name for name, given in entries.items() if not 1 <= len(given) <= 3]:
+        raise ValueError(f"entry {long[0]!r} must be a session, (method, point) or (method, point, precision)")
     times = turns(entries, image, runs=runs, stop=stop)
     if times is None:
         return None
@@ -83,7 +86,8 @@ def latency_race(entries: Mapping[str, Any], image: Tensor, *, runs: int = LEAST
 def turns(entries: Mapping[str, tuple], image: Tensor, *, runs: int = LEAST,
           stop: Callable[[], bool] | None = None) -> dict[str, np.ndarray] | None:
     """Seconds of every timed pass, [rounds, TURN] for each entry {name: (runner, point, precision)}; None once stopped."""
-    rounds = ceil(whole(runs, "runs", LEAST) / TURN)
+    rounds = ceil(whole(runs, "runs", LEAST, MOST) / TURN)
+    check_stop(stop)
     if not isinstance(image, Tensor) or image.dim() != 4 or len(image) != 1:
         raise ValueError(f"latency is that of one picture [1, 3, S, S], not of {list(getattr(image, 'shape', [image]))}; "
                          "give images[:1]")
@@ -101,8 +105,9 @@ def turns(entries: Mapping[str, tuple], image: Tensor, *, runs: int = LEAST,
 def ready(image: Tensor, runner: nn.Module | Session, point: Any = None, precision: str | None = None) -> Callable[[], float]:
     """A function that runs one pass and returns its seconds."""
     if isinstance(runner, nn.Module):
-        return prepare(runner, image, point, precision or "fp32")
-    if any(not hasattr(runner, name) for name in ("device", "precision", "threads")) or not callable(runner):
+        return prepare(runner, image, point, "fp32" if precision is None else precision)
+    if isinstance(runner, type) or any(not hasattr(runner, name) for name in ("device", "precision", "threads")) \
+            or not callable(runner):
         raise ValueError(f"latency is that of a method or of a vitlab.edge.Session, not of a {type(runner).__name__}")
     if point is not None or precision is not None:
         raise ValueError("a session has its own point and precision, so leave both out; export another one to compare")

@@ -4,7 +4,7 @@ A single time on a shared machine says little. `race` therefore runs its entries
 each round: what slows one down slows its rivals too.
 """
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -13,8 +13,11 @@ import torch
 from pandas import DataFrame
 from torch import Tensor, nn
 
-from vitlab.evaluation import beside, evaluating, in_evaluation
+from vitlab.evaluation import beside, check_net, evaluating, in_evaluation
+from vitlab.numbers import real, whole
+from vitlab.words import one_of
 
+MOST = 100_000          # seconds, rounds, passes
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -42,6 +45,8 @@ def throughput(method: nn.Module, images: Tensor, point: Any = None, *, precisio
     True the measurement is worthless to its caller, and None is returned.
     """
     run = prepare(method, images, point, precision)
+    seconds, runs = real(seconds, "seconds", 0, MOST), whole(runs, "runs", 1, MOST)
+    check_stop(stop)
     run()
     times, begin = [], time.perf_counter()
     while len(times) < runs or time.perf_counter() - begin < seconds:
@@ -58,8 +63,10 @@ def race(entries: dict[str, tuple[nn.Module, Any]], images: Tensor, *, precision
     A row per entry: name, images_per_s (median), speed_up (median over rounds of the first entry's time / its own, so the first
     is the yardstick), batch, device, precision, runs, spread. None as soon as `stop()` says so.
     """
-    if not entries:
+    if not isinstance(entries, Mapping) or not entries or not all(map(is_pair, entries.values())):
         raise ValueError("a race needs at least one entry {name: (method, point)}")
+    rounds = whole(rounds, "rounds", 1, MOST)
+    check_stop(stop)
     runs = {name: prepare(method, images, point, precision) for name, (method, point) in entries.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
     with evaluating(*(method for method, _ in entries.values())):
@@ -80,10 +87,8 @@ def race(entries: dict[str, tuple[nn.Module, Any]], images: Tensor, *, precision
 
 def prepare(method: nn.Module, images: Tensor, point: Any, precision: str) -> Callable[[], float]:
     """A function that runs one synchronised forward pass, in whatever mode the net is, and returns its seconds."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
-    if len(images) == 0:
-        raise ValueError("the batch holds no image; give at least one")
+    check_net(method)
+    check_precision(precision)
     device = next(method.parameters()).device
     images = beside(method, images)
 
@@ -97,6 +102,22 @@ def prepare(method: nn.Module, images: Tensor, point: Any, precision: str) -> Ca
         return time.perf_counter() - begin
 
     return run
+
+
+def check_precision(precision: str) -> None:
+    """ValueError for one that is not measured."""
+    one_of(precision, "precision", PRECISIONS)
+
+
+def check_stop(stop: Any) -> None:
+    """TypeError for what cannot be asked."""
+    if stop is not None and not callable(stop):
+        raise TypeError(f"stop must be a function that says whether to stop, or None, not {stop!r}")
+
+
+def is_pair(entry: Any) -> bool:
+    """Is this the (method, point) of a race's entry?"""
+    return isinstance(entry, tuple | list) and len(entry) == 2
 
 
 def synchronise(device: torch.device) -> None:

@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from vitlab.data.detection import any_set
 from vitlab.evaluation import beside, in_evaluation
 from vitlab.measure.focus import on_patches
-from vitlab.trace import Trace
+from vitlab.numbers import batch_of
+from vitlab.trace import Trace, recorded
 
 
 def taken(trace: Trace) -> Tensor:
     """Who took part in which block: bool [L, B, N]. ValueError unless all blocks of the pass are of one net and one grid."""
-    if not trace.layers:
-        raise ValueError("the trace is empty; run method(images, point, trace) first")
-    if len({(part.stages, part.grid) for part in trace.layers}) > 1:
+    layers = recorded(trace)
+    if len({(part.stages, part.grid) for part in layers}) > 1:
         raise ValueError("these blocks are of several nets or grids, whose patches are not the same; usage is told of one net")
-    return torch.stack([part.attended for part in trace.layers])
+    return torch.stack([part.attended for part in layers])
 
 
 def used(trace: Trace) -> Tensor:
@@ -77,7 +77,7 @@ def by_region(method: nn.Module, data, point: Any = None, *, batch: int = 50) ->
     data: an ImageSet or a DetectionSet that knows where objects are; a fact of its pictures, such as their difficulty, joins by
     `image`: `frame.join(pandas.DataFrame(data.columns), on="image")`. ValueError for a set without masks.
     """
-    data = any_set(data).for_net(method)
+    data, batch = any_set(data).for_net(method), batch_of(batch)
     if data.mask(0) is None:
         raise ValueError(f"{data.name} does not know where its objects are; use vitlab.data.shapes or vitlab.data.objects")
     parts = []

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from vitlab import backbones, checkpoint
+from vitlab.data.names import names
 from vitlab.method import Dense
 from vitlab.methods.adaptive_depth import AdaptiveDepth
 from vitlab.methods.dvt import DVT
@@ -14,6 +15,7 @@ from vitlab.methods.spvit import SPViT
 from vitlab.methods.supervit import SuperViT
 from vitlab.methods.svit import SViT
 from vitlab.numbers import plain, whole
+from vitlab.words import one_of
 
 METHODS = {"dense": Dense, "supervit": SuperViT, "dvt": DVT, "adaptive_depth": AdaptiveDepth, "revit": ReViT, "spvit": SPViT,
            "svit": SViT}
@@ -31,12 +33,14 @@ def create(method: str, backbone: str, num_classes: int | None = None, *, classe
     names and shapes of its tensors in `.layout`.
     Raises ValueError for an unknown method, backbone or knob, ConnectionError when pretrained weights cannot be had.
     """
-    if method not in METHODS:
-        raise ValueError(f"no method is called {method!r}; choose one of {', '.join(METHODS)}")
+    one_of(method, "method", METHODS)
+    if not isinstance(backbone, str):
+        raise TypeError(f"backbone must be a name, such as deit_small, not {backbone!r}; give a net that is made to its method, "
+                        "as in vitlab.SuperViT(vit)")
     allowed = list(inspect.signature(METHODS[method]).parameters)[1:]
     if unknown := [k for k in knobs if k not in allowed]:
         raise ValueError(f"{method} has no knob {unknown[0]!r}; it has {', '.join(allowed) or 'none'}")
-    num_classes, names = counted(num_classes, classes)
+    num_classes, named = counted(num_classes, classes)
     knobs = {name: plain(value) for name, value in knobs.items()}
     vit = backbones.create(backbone, num_classes, image_size, pretrained, drop_path, grid)
     net = METHODS[method](vit, **knobs)
@@ -45,7 +49,7 @@ def create(method: str, backbone: str, num_classes: int | None = None, *, classe
                 "image_size": backbones.image_size(vit), "drop_path": vit.made["drop_path"],
                 "knobs": knobs | getattr(net, "settled", {})}
     net.made |= {} if grid is None else {"grid": backbones.grid(vit)}
-    net.made |= {} if names is None else {"classes": names}
+    net.made |= {} if named is None else {"classes": named}
     net.made |= {"preprocessing": backbones.preprocessing(vit)} if pretrained else {}
     return net
 
@@ -54,11 +58,10 @@ def counted(num_classes: int | None, classes: Sequence[str] | None) -> tuple[int
     """How many classes there are, and their names where they have any; ValueError where the two do not agree."""
     if classes is None:
         return 1000 if num_classes is None else whole(num_classes, "num_classes"), None
-    if isinstance(classes, str) or len(classes) == 0:
-        raise ValueError(f"classes are the names of at least one class, such as the classes of an image set, not {classes!r}")
-    if num_classes not in (None, len(classes)):
-        raise ValueError(f"num_classes is {num_classes} but there are {len(classes)} names in classes; leave num_classes out")
-    return len(classes), [str(name) for name in classes]
+    found = names(classes)
+    if num_classes not in (None, len(found)):
+        raise ValueError(f"num_classes is {num_classes} but there are {len(found)} names in classes; leave num_classes out")
+    return len(found), found
 
 
 def load(path: str | Path) -> nn.Module:

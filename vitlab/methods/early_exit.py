@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitlab import cascade
+from vitlab.backbones import check_images, image_size
 from vitlab.method import own_point
 from vitlab.numbers import plain
 from vitlab.trace import Trace
@@ -77,6 +78,7 @@ class EarlyExit(nn.Module):
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K]; rows that are confident leave the batch. `trace.exit` [B] is the stage that answered."""
         thresholds = cascade.check(self.check(point).threshold, len(self.stages))
+        check_images(images, image_size(self.vit), self.vit.pos_embed)
         return cascade.run(self.steps(), images, thresholds, trace)
 
     def exits(self, images: Tensor) -> Iterator[Tensor]:

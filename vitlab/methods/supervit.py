@@ -45,7 +45,8 @@ from vitlab.method import own_point
 from vitlab.numbers import flag, plain, several, whole, wholes
 from vitlab.recipe import Recipe
 from vitlab.tokens import take
-from vitlab.trace import Trace
+from vitlab.trace import Trace, check_trace
+from vitlab.words import one_of
 
 
 @dataclass(frozen=True)
@@ -180,8 +181,7 @@ class SuperViT(nn.Module):
             ("token_type", self.token_type, TOKEN_TYPES), ("align", self.align, ALIGN),
             ("mode", self.mode, ("bilinear", "bicubic")), ("embedding", self.embedding, ("shared", "individual")),
         ):
-            if value not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+            one_of(value, name, choices)
         if self.align == "patch" and (bad := [n for n in self.lengths if image_size(self.vit) % n]):
             raise ValueError(f'align="patch" needs lengths that divide {image_size(self.vit)} pixels, {bad} do not; '
                              'use align="image_ac"')
@@ -240,6 +240,7 @@ class SuperViT(nn.Module):
         """Logits [B, K] of normalised images [B, 3, S, S] at one operating point; dropped tokens are really gone."""
         point = self.check(point)
         check_images(images, image_size(self.vit), self.vit.cls_token)
+        check_trace(trace)
         length, extra, kept = point.length, self.vit.num_prefix_tokens, self.schedule(point)
         choose = TOKEN_TYPES[self.token_type]
         prefix = torch.arange(extra, device=images.device).expand(images.shape[0], -1)

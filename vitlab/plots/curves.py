@@ -4,7 +4,7 @@ from pandas import DataFrame, concat, notna
 from plotly.subplots import make_subplots
 
 from vitlab.plots.labels import name_lines
-from vitlab.plots.rows import complete, conditions, groups, hover, levels, sources, values
+from vitlab.plots.rows import complete, conditions, frame, groups, hover, levels, sources, values
 from vitlab.plots.theme import HERE, INK, LEGEND_ABOVE, color_of, dress, entry, faded, marker_of, symbol, title_of
 
 FACTS = ("step", "epoch", "lr", "seconds", "images_per_s")                     # columns of a training log that are not losses
@@ -20,7 +20,8 @@ def tradeoff(data: DataFrame, *, x: str = "gmacs", y: str = "top1", color: str =
     x: "gmacs", or "images_per_s" on a log axis. here: the values of one point to ring, e.g. {"length": 14, "keep": 0.5}.
     Rows without x or y are left out; ValueError if none is left.
     """
-    data = complete(data, x, y)
+    data = frame(complete(data, x, y), color)
+    check_knobs(line, marker)
     figure, marks, ours, names = go.Figure(), levels(data, marker), (sources(data) == "ours").any(), {}
     for label, hue, theirs, rows in groups(data, color):
         for value, part in rows.groupby(line, dropna=False) if line in rows else [(None, rows)]:
@@ -35,7 +36,7 @@ def tradeoff(data: DataFrame, *, x: str = "gmacs", y: str = "top1", color: str =
         entry(figure, label, label, hue, "circle-open" if theirs else "circle", "dot" if theirs else "solid")
     for value in marks:
         entry(figure, f"{title_of(marker)} {value:g}", "markers", INK, symbol(marks, value))
-    if here:
+    if here is not None:
         ring(figure, data[sources(data) == "ours"], x, y, here)
     dress(figure, height=440, hovermode="closest")
     name_lines(figure, names, log=x == "images_per_s", first="top center" if x == "gmacs" else "top right")
@@ -45,8 +46,18 @@ def tradeoff(data: DataFrame, *, x: str = "gmacs", y: str = "top1", color: str =
     return figure.update_yaxes(title_text=title_of(y))
 
 
+def check_knobs(*columns: str) -> None:
+    """ValueError for what names no column; a frame need not have it, as one of a method without that knob."""
+    for column in columns:
+        if not isinstance(column, str):
+            raise ValueError(f"a knob is told by the name of its column, such as keep, not {column!r}")
+
+
 def ring(figure: go.Figure, rows: DataFrame, x: str, y: str, here: dict) -> None:
-    """Ring the rows that match `here`."""
+    """Ring the rows that match `here`, if any does."""
+    if not isinstance(here, dict):
+        raise ValueError(f"here must be the values of one point by their columns, such as {{\"length\": 14}}, not {here!r}")
+    rows = frame(rows, *here)
     for column, value in here.items():
         rows = rows[rows[column] == value]
     figure.add_scatter(x=rows[x], y=rows[y], mode="markers", name="you are here", hoverinfo="skip",
@@ -58,7 +69,8 @@ def speed(data: DataFrame, *, color: str = "method", marker: str = "keep") -> go
 
     Rows of `measure.sweep` (and the papers', hollow): on the diagonal, a saved FLOP is a saved moment.
     """
-    data = complete(data, "gmacs", "images_per_s")
+    data = frame(complete(data, "gmacs", "images_per_s"), color)
+    check_knobs(marker)
     figure, marks, top = go.Figure(), levels(data, marker), 1.0
     for label, hue, theirs, rows in groups(data, color):
         dense = rows.loc[rows["gmacs"].idxmax()]
@@ -80,6 +92,7 @@ def speed(data: DataFrame, *, color: str = "method", marker: str = "keep") -> go
 
 def training(history: DataFrame) -> go.Figure:
     """A training log as `fit` returns it: loss terms on the left, accuracy on the right, over the training steps."""
+    history = frame(history, "step")
     filled = [c for c in history.select_dtypes("number") if history[c].notna().any()]
     scores = [c for c in filled if c.endswith("top1")]
     losses = [c for c in filled if c not in (*FACTS, *scores)]
@@ -101,8 +114,8 @@ def exits(data: DataFrame, *, x: str = "gmacs") -> go.Figure:
     """Where images leave a cascade, against the mean cost (DVT Fig. 10): a row per operating point, with the columns exit1,
     exit2, ... that hold the share of images. ValueError for a frame without them.
     """
-    places = [column for column in data if str(column).startswith("exit") and str(column)[4:].isdigit()]
-    if not places or x not in data:
+    places = [column for column in frame(data) if str(column).startswith("exit") and str(column)[4:].isdigit()]
+    if not places or x not in list(data):
         raise ValueError(f"the frame needs {x} and the columns exit1, exit2, ...; it has {', '.join(map(str, data.columns))}")
     data, figure = data.sort_values(x), go.Figure()
     for number, column in enumerate(places):
@@ -119,7 +132,7 @@ def tokens_by_layer(data: DataFrame, *, color: str = "method") -> go.Figure:
 
     Several such frames may be concatenated, with a column `color` that tells them apart.
     """
-    figure, named = go.Figure(), color in data
+    figure, named = go.Figure(), color in list(frame(data, "stage", "layer", "attended", "fed"))
     names = tuple(dict.fromkeys(data[color])) if named else ("patches",)
     for name, rows in data.groupby(color, sort=False) if named else [("patches", data)]:
         mean = rows.groupby([c for c in ("stage", "inner", "layer") if c in rows])[["attended", "fed"]].mean()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
+from vitlab.words import path_of
+
 
 def save(figure: go.Figure, name: str, folder: str | Path = "figures") -> Path:
     """Write a figure as folder/name and return the path; `name` ends in .png, .svg or .html (no ending: .png).
@@ -13,7 +15,12 @@ def save(figure: go.Figure, name: str, folder: str | Path = "figures") -> Path:
     PNG and SVG need kaleido and a Chrome or Chromium; without one the figure becomes a web page instead, and a warning says
     so. The file appears complete or not at all. Raises ValueError for another ending.
     """
-    path = Path(folder, name if Path(name).suffix else f"{name}.png")
+    if not isinstance(figure, go.Figure):
+        raise TypeError(f"only a plotly figure is saved, not a {type(figure).__name__}")
+    name, folder = path_of(name, "name"), path_of(folder, "folder")
+    if name.name in ("", ".."):
+        raise ValueError(f"name must be a file's, such as tradeoff.png, not {str(name)!r}")
+    path = folder / (name if name.suffix else f"{name}.png")
     if path.suffix not in (".png", ".svg", ".html"):
         raise ValueError(f"a figure is saved as .png, .svg or .html, not {path.suffix}; rename {name}")
     content = None if path.suffix == ".html" else drawn(figure, path.suffix[1:])
@@ -23,8 +30,11 @@ def save(figure: go.Figure, name: str, folder: str | Path = "figures") -> Path:
                           "install one, or run plotly_get_chrome, for pictures", stacklevel=2)
         path = path.with_suffix(".html")
         content = figure.to_html(include_plotlyjs=True).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, content)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, content)
+    except OSError as error:
+        raise OSError(f"{path} could not be written ({error.strerror}); choose another folder") from error
     return path
 
 

@@ -1,12 +1,14 @@
 """Groups side by side: means over seeds with their spread, and galleries of pictures."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 from numpy import ndarray
 from pandas import DataFrame
 
+from vitlab.numbers import whole
 from vitlab.plots.overlay import enlarge
 from vitlab.plots.pictures import panels
+from vitlab.plots.rows import frame
 from vitlab.plots.theme import LEGEND_ABOVE, color_of, dress, faded, marker_of, title_of
 
 
@@ -16,9 +18,10 @@ def by_group(data: DataFrame, *, x: str | Sequence[str] = "point", y: str = "top
     x: a column, or two for a nested axis, e.g. ("length", "keep"); color: the column whose values stand side by side.
     Dots, not bars: the axis need not start at zero, so small differences stay honest.
     """
-    keys = [x] if isinstance(x, str) else list(x)
-    if missing := [c for c in (*keys, y, color) if c not in data]:
-        raise ValueError(f"the frame has no column {missing[0]!r}; it has {', '.join(map(str, data.columns))}")
+    keys = list(x) if isinstance(x, tuple | list) else [x]
+    data = frame(data, *keys, y, color)
+    if not keys:
+        raise ValueError("x must be the name of a column, or of two")
     figure, names, seeds = go.Figure(), tuple(dict.fromkeys(data[color])), 1
     for name in names:
         rows, hue = data[data[color] == name], color_of(name, names)
@@ -49,9 +52,16 @@ def gallery(rows: dict[str, Sequence[tuple[ndarray, str]]], *, columns: int = 8)
 
     A row shows its first `columns` pictures. ValueError if there is none.
     """
+    wanted, columns = "rows must be lists of (picture, title) by their headings, such as {\"easy\": [(picture, \"star\")]}", \
+        whole(columns, "columns")
+    if not isinstance(rows, Mapping) or not all(isinstance(items, Sequence) and not isinstance(items, str)
+                                                for items in rows.values()):
+        raise ValueError(f"{wanted}, not a {type(rows).__name__}")
     shown = {label: list(items)[:columns] for label, items in rows.items() if len(items)}
     if not shown:
         raise ValueError("the gallery is empty; give at least one (picture, title) in one row")
+    if odd := [item for items in shown.values() for item in items if not isinstance(item, tuple | list) or len(item) != 2]:
+        raise ValueError(f"{wanted}; a {type(odd[0]).__name__} is no (picture, title)")
     width = max(len(items) for items in shown.values())
     cells = [cell for items in shown.values() for cell in [*items, *[(None, "")] * (width - len(items))]]
     return panels([None if picture is None else enlarge(picture, 112) for picture, _ in cells], [title for _, title in cells],

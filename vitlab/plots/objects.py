@@ -1,14 +1,16 @@
 """Pictures with what is in them and what was found: boxes, classes and masks; and how many blocks worked on each patch."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy import ndarray
 
+from vitlab.data.names import names
+from vitlab.numbers import real, several
 from vitlab.plots.overlay import enlarge, heated, spread
 from vitlab.plots.pictures import panels, present
 from vitlab.plots.theme import INK, color_of
-from vitlab.trace import Trace
+from vitlab.trace import Trace, recorded
 
 TINT = 0.45                 # share of a class's colour in its mask
 SIDE = 168                  # pixels of a panel
@@ -21,12 +23,16 @@ def boxes(pictures: Sequence[ndarray], found: dict[str, Sequence[dict]], classes
     found: for each picture boxes [n, 4] in pixels, labels [n] from 1, and where there are any masks [n, S, S] or [n, 1, S, S] and
     scores [n], of which those above `threshold` are drawn. ValueError unless there is one for each picture.
     """
-    if not found or not len(pictures):
+    if not isinstance(found, Mapping) or not isinstance(pictures, Sequence | ndarray) or isinstance(pictures, str) \
+            or not found or not len(pictures):
         raise ValueError("there is nothing to show; give at least one picture and one row of what is in it")
-    if odd := [name for name, row in found.items() if len(row) != len(pictures)]:
-        raise ValueError(f"there are {len(pictures)} pictures but row {odd[0]!r} holds {len(found[odd[0]])}; give one for each")
+    if odd := [name for name, row in found.items() if not isinstance(row, Sequence) or len(row) != len(pictures)]:
+        raise ValueError(f"row {odd[0]!r} must tell of each of the {len(pictures)} pictures what is in it; give one for each")
+    classes, threshold = names(classes), real(threshold, "threshold", 0, 1)
     colors = [color_of(name, tuple(classes)) for name in classes]
     shown = [surest(each, threshold) for row in found.values() for each in row]
+    if any(len(each["labels"]) and not 1 <= each["labels"].min() <= each["labels"].max() <= len(classes) for each in shown):
+        raise ValueError(f"labels number {len(classes)} classes from 1, and some are outside; give the names of all classes")
     drawn = [tinted(picture, each, colors) for each, picture in zip(shown, [*pictures] * len(found), strict=True)]
     figure = panels(drawn, [""] * len(drawn), columns=len(pictures), side=SIDE, labels=list(found))
     shapes, words = [], []
@@ -44,8 +50,12 @@ def boxes(pictures: Sequence[ndarray], found: dict[str, Sequence[dict]], classes
 
 
 def surest(each: dict, threshold: float) -> dict[str, ndarray]:
-    """What is to be drawn, as arrays: all that has no score, or one above the threshold."""
+    """What is to be drawn, as arrays: all that has no score, or one above the threshold; ValueError for what tells no boxes."""
+    if not isinstance(each, Mapping) or not {"boxes", "labels"} <= set(each):
+        raise ValueError(f"what is in a picture is told as boxes [n, 4] and labels [n] in a dict, not as {each!r:.60}")
     told = {name: np.asarray(values.detach().cpu() if hasattr(values, "detach") else values) for name, values in each.items()}
+    if told["boxes"].shape != (len(told["labels"]), 4):
+        raise ValueError(f"boxes must be [n, 4] for n labels, not {list(told['boxes'].shape)} for {len(told['labels'])}")
     sure = told["scores"] > threshold if "scores" in told else np.ones(len(told["labels"]), bool)
     return {name: values[sure] for name, values in told.items()}
 
@@ -69,7 +79,10 @@ def usage(pictures: Sequence[ndarray], trace: Trace, rows: Sequence[int] | None 
 
     rows: which images of the trace they are (None: its first). ValueError for a net whose blocks have several grids.
     """
-    rows = list(range(len(pictures)) if rows is None else rows)
+    recorded(trace)
+    if not isinstance(pictures, Sequence | ndarray) or isinstance(pictures, str):
+        raise TypeError(f"pictures must be a row of arrays, such as [images.picture(n) for n in range(4)], not {pictures!r:.60}")
+    rows = list(range(len(pictures)) if rows is None else several(rows, "rows must be numbers of images of the trace"))
     if not rows or len(rows) != len(pictures):
         raise ValueError(f"there are {len(pictures)} pictures and {len(rows)} rows of the trace; give at least one picture, and "
                          "a row for each")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy import ndarray
 from PIL import Image
 from plotly.colors import sample_colorscale, sequential, unlabel_rgb
+from torch import Tensor
 
 from vitlab.data.picture import in_rgb, opened
 
@@ -20,8 +21,10 @@ HEAT = np.array([unlabel_rgb(c) for c in sample_colorscale(sequential.Inferno, n
 
 def in_bytes(picture: ndarray) -> ndarray:
     """Any picture as uint8 [S, S, 3], by the one rule there is: floats are 0..1. ValueError for what is no picture."""
-    if isinstance(picture, ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
+    if isinstance(picture, ndarray) and picture.dtype == np.uint8 and picture.size and picture.shape[2:] == (3,):
         return picture
+    if not isinstance(picture, ndarray | Tensor | Image.Image):
+        raise TypeError(f"a picture to draw on is an array [H, W, 3], such as an image set's picture(0), not {picture!r:.60}")
     return np.asarray(in_rgb(opened(picture)))
 
 

@@ -1,15 +1,17 @@
 """Pictures of one image's tokens: which patches live, where the class token looks, what speaks for the class."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil, isqrt
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy import ndarray, ones_like
 from plotly.subplots import make_subplots
 
+from vitlab.numbers import several, whole
 from vitlab.plots.overlay import dimmed, enlarge, folded, heated, returned, signed, source
 from vitlab.plots.theme import INK, dress
-from vitlab.trace import LayerTrace, Trace
+from vitlab.trace import LayerTrace, Trace, recorded
 
 PANEL, GAP, TITLE = 196, 14, 30             # pixels of a panel, between panels, and of the line above each
 
@@ -63,8 +65,9 @@ def attention_map(picture: ndarray, trace: Trace, row: int = 0, *, layers: Seque
 
 def heat(picture: ndarray, maps: dict[str, ndarray]) -> go.Figure:
     """Maps [h, w] of any grids as heat over the picture uint8 [S, S, 3], a panel per title; each panel's maximum is brightest."""
-    if not maps:
-        raise ValueError("there is no map to show; give at least one by its title")
+    if not isinstance(maps, Mapping) or not maps:
+        raise ValueError("there is no map to show; give at least one by its title, such as {\"attention\": heat}")
+    maps = {title: as_map(values) for title, values in maps.items()}
     return panels([heated(picture, values.ravel(), ones_like(values, bool).ravel(), values.shape) for values in maps.values()],
                   list(maps))
 
@@ -90,7 +93,7 @@ def heads(picture: ndarray, scores: ndarray) -> go.Figure:
     scores: in [0, 1], [H, h, w] or, of a square grid, [h*w, H]; NaN where a patch is gone, which is faded then. From dark to
     bright is a panel's own range, which its title tells in percent.
     """
-    scores = np.asarray(scores, float)
+    scores = as_floats(scores)
     if scores.ndim == 2 and isqrt(len(scores)) ** 2 == len(scores):
         scores = scores.T.reshape(-1, isqrt(len(scores)), isqrt(len(scores)))
     if scores.ndim != 3 or np.isnan(scores).all((1, 2)).any():
@@ -106,22 +109,39 @@ def heads(picture: ndarray, scores: ndarray) -> go.Figure:
 
 def attribution(picture: ndarray, heat: ndarray) -> go.Figure:
     """The picture uint8 [S, S, 3] and, beside it, the relevance [h, w] of its patches (`attribution.patches`)."""
-    return panels([enlarge(picture), signed(picture, heat)], ["picture", "red: for, blue: against"])
+    return panels([enlarge(picture), signed(picture, as_map(heat))], ["picture", "red: for, blue: against"])
+
+
+def as_floats(values: Any) -> ndarray:
+    """An array of numbers, on the CPU; ValueError for what is none."""
+    values = values.detach().cpu().float().numpy() if hasattr(values, "detach") else np.asarray(values)
+    if values.dtype.kind not in "fiub" or values.size == 0:
+        raise ValueError(f"a map is an array of numbers, not {values!r:.60}")
+    return values.astype(float)
+
+
+def as_map(values: Any) -> ndarray:
+    """A map of finite numbers [h, w]; ValueError for another."""
+    values = as_floats(values)
+    if values.ndim != 2 or not np.isfinite(values).all():
+        raise ValueError(f"a map must be finite numbers [rows, columns], not {list(values.shape)} with "
+                         f"{int((~np.isfinite(values)).sum())} that are none")
+    return values
 
 
 def present(trace: Trace, row: int) -> list[LayerTrace]:
     """The layers that image `row` went through; ValueError for an empty trace or a row that it does not have."""
-    if not trace.layers:
-        raise ValueError("the trace is empty; run method(images, point, trace) first")
-    if not -len(trace.layers[0].fed) <= row < len(trace.layers[0].fed):
-        raise ValueError(f"the trace holds {len(trace.layers[0].fed)} images; there is no row {row}")
+    count = len(recorded(trace)[0].fed)
+    row = whole(row, "row, an image of the trace,", -count, count - 1)
     return [part for part in trace.layers if part.attended[row].any()]
 
 
 def pick(passes: list[LayerTrace], layers: Sequence[int]) -> list[LayerTrace]:
     """Layers by place; ValueError names the places there are."""
-    if not len(layers) or not all(0 <= n < len(passes) for n in layers):
-        raise ValueError(f"layers must be places from 0 to {len(passes) - 1}, not {list(layers)}")
+    wanted = f"layers must be places from 0 to {len(passes) - 1}"
+    layers = several(layers, wanted)
+    if not layers or not all(isinstance(n, int) and 0 <= n < len(passes) for n in layers):
+        raise ValueError(f"{wanted}, not {list(layers)}")
     return [passes[n] for n in layers]
 
 

@@ -9,10 +9,19 @@ HOVER = {"method": "{}", "variant": "{}", "length": "length {:g}", "keep": "keep
          "top1": "{:.1f} %", "gmacs": "{:.3g} GFLOPs", "images_per_s": "{:.3g} images/s", "source": "{}"}
 
 
+def frame(data: DataFrame, *columns: str) -> DataFrame:
+    """Rows that have these columns; TypeError or ValueError, in one sentence, for what has not, or is no frame."""
+    if not isinstance(data, DataFrame):
+        raise TypeError(f"a figure of rows needs a pandas frame, such as vitlab.sweep returns, not a {type(data).__name__}")
+    for column in columns:
+        if not isinstance(column, str) or column not in data:
+            raise ValueError(f"the frame has no column {column!r}; it has {', '.join(map(str, data.columns)) or 'none'}")
+    return data
+
+
 def complete(data: DataFrame, x: str, y: str) -> DataFrame:
     """The rows that have both numbers; ValueError if there is none."""
-    if missing := [c for c in (x, y) if c not in data]:
-        raise ValueError(f"the frame has no column {missing[0]!r}; it has {', '.join(map(str, data.columns))}")
+    data = frame(data, x, y)
     rows = data[data[x].notna() & data[y].notna()]
     if rows.empty:
         raise ValueError(f"no row has both {x} and {y}; measure them with vitlab.sweep first")

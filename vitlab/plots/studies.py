@@ -2,6 +2,7 @@
 import plotly.graph_objects as go
 from pandas import DataFrame
 
+from vitlab.plots.rows import frame
 from vitlab.plots.theme import LEGEND_ABOVE, color_of, dress, faded, marker_of, title_of
 
 FATES = {"next": ("back in the next block", 1.0), "later": ("back later", 0.55), "never": ("never back", 0.2)}    # opacity
@@ -12,7 +13,7 @@ def fates(data: DataFrame) -> go.Figure:
 
     data: the columns layer, left_out, next, later and never of `measure.fate`; rows of several seeds are averaged.
     """
-    rows = data.groupby("layer", as_index=False)[["left_out", *FATES]].mean()
+    rows = frame(data, "layer", "left_out", *FATES).groupby("layer", as_index=False)[["left_out", *FATES]].mean()
     figure = go.Figure()
     for column, (label, alpha) in FATES.items():
         figure.add_bar(x=rows.layer, y=100 * (rows.left_out * rows[column]).fillna(0), name=label,
@@ -28,6 +29,7 @@ def by_batch(data: DataFrame, *, name: str = "svit") -> go.Figure:
     data: rows of `measure.race` at several batch sizes, with the column gmacs_ratio. name: whose rows to draw.
     ValueError if there are none.
     """
+    data = frame(data, "name", "batch", "speed_up", "gmacs_ratio")
     rows = data[data.name == name].sort_values("batch")
     if rows.empty:
         raise ValueError(f"no row is called {name!r}; the frame has {', '.join(dict.fromkeys(data.name))}")

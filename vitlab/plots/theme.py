@@ -20,8 +20,8 @@ LEGEND_ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 
 def color_of(name: str, others: tuple[str, ...] = ()) -> str:
     """The colour of a method, or of any other group by its place among those of the `others` that have none of their own."""
-    if name in COLORS:
-        return COLORS[name]
+    if str(name) in COLORS:
+        return COLORS[str(name)]
     rest = [other for other in others if other not in COLORS]
     return SPARE[rest.index(name) % len(SPARE)] if name in rest else SPARE[0]
 

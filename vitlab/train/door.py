@@ -14,6 +14,8 @@ def check_net(method: nn.Module, recipe: Recipe, teacher: nn.Module | None, proc
     processes: how many share the images of a step.
     """
     checkpoint.check(method)
+    if teacher is not None and not isinstance(teacher, nn.Module):
+        raise TypeError(f"a teacher must be a trained net, not {teacher!r}")
     name = type(method).__name__
     if other := {p.dtype for p in method.parameters() if p.is_floating_point()} - {torch.float32}:
         raise ValueError(f"this {name} holds weights in {str(other.pop()).removeprefix('torch.')}, but training updates "

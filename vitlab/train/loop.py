@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from vitlab.evaluation import evaluating
 from vitlab.numbers import flag
-from vitlab.recipe import Recipe
+from vitlab.recipe import Recipe, check_recipe
 from vitlab.train import folder
 from vitlab.train.batches import DRAWS, Shares, own_randomness, seed_all
 from vitlab.train.door import check_net, check_teacher
@@ -32,6 +32,7 @@ from vitlab.train.identity import identity
 from vitlab.train.processes import processes, visiting
 from vitlab.train.replicas import Replicas, reduce, statistics
 from vitlab.train.run import Run, check, meet, mixer, prepare, trained
+from vitlab.words import path_of
 
 ROWS = 50                                               # of a history, unless the recipe says otherwise
 
@@ -55,7 +56,8 @@ def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Modul
     be written.
     """
     method = getattr(method, "_orig_mod", method)       # what torch.compile wraps is trained: `losses` is not compiled
-    resume = flag(resume, "resume")
+    resume, out = flag(resume, "resume"), None if out is None else path_of(out, "out")
+    check_recipe(recipe)
     accelerator = processes()                           # bf16 is set in `passes`
     check_net(method, recipe, teacher, accelerator.num_processes if replicas is None else 1)
     spread = None if replicas is None else Replicas(replicas, method, accelerator)

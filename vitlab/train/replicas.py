@@ -15,6 +15,8 @@ from accelerate.utils import broadcast, gather_object
 from accelerate.utils import reduce as over_processes
 from torch import Tensor, nn
 
+from vitlab.numbers import wholes
+
 Lesson = dict[str, Tensor]
 
 
@@ -26,7 +28,10 @@ class Replicas:
     """
 
     def __init__(self, split: Sequence[Sequence[int]], method: nn.Module, accelerator: PartialState):
-        self.split = tuple(tuple(sorted(group, reverse=True)) for group in split)
+        wanted = "replicas must be groups of token lengths, one for each process, such as ((14,), (10, 7))"
+        if not isinstance(split, Sequence) or isinstance(split, str):
+            raise ValueError(f"{wanted}, not {split!r}")
+        self.split = tuple(tuple(sorted(wholes(group, wanted), reverse=True)) for group in split)
         lengths = getattr(method, "lengths", None)
         if lengths is None or not hasattr(method, "distillation"):
             raise ValueError(f"a {type(method).__name__} has no token lengths to spread over processes; "

@@ -68,7 +68,7 @@ def prepare(accelerator: PartialState, method: nn.Module, data, recipe: Recipe, 
                                   warmup_lr_init=min(FIRST_LR, recipe.lr), warmup_prefix=True, t_in_epochs=False)
     ema = None if recipe.ema is None else ModelEmaV3(method, recipe.ema, use_warmup=True)
     return Run(accelerator, method, data, recipe, batches, total, optimizer, scheduler, ema,
-               None if out is None else Path(out), replicas)
+               out, replicas)
 
 
 def parameter_groups(method: nn.Module, recipe: Recipe) -> list[dict]:

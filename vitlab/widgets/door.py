@@ -7,9 +7,12 @@ from torch import nn
 
 from vitlab.data.imageset import image_set
 from vitlab.measure.speed import PRECISIONS
-from vitlab.numbers import plain
+from vitlab.numbers import whole
 from vitlab.widgets.engine import devices
 from vitlab.widgets.panel import Panel
+from vitlab.words import one_of
+
+MOST = 4096                                 # images at once
 
 LIVE: dict[str, Panel] = {}                 # the panel of each notebook cell, closed when the cell runs again
 
@@ -27,7 +30,7 @@ def explore(methods: nn.Module | dict[str, nn.Module], images, *, sweep: DataFra
     if not methods:
         raise ValueError("there is nothing to explore; give a method, or a dict of methods by name")
     for label, method in methods.items():
-        if not hasattr(method, "points") or not hasattr(method, "Point"):
+        if not isinstance(method, nn.Module) or not hasattr(method, "points") or not hasattr(method, "Point"):
             raise ValueError(f"{label} is a {type(method).__name__}, not a method with operating points; "
                              "make one with vitlab.create")
         try:
@@ -37,13 +40,13 @@ def explore(methods: nn.Module | dict[str, nn.Module], images, *, sweep: DataFra
         if kinds := {p.dtype for p in method.parameters()} - {torch.float32}:
             raise ValueError(f"{label} has {' and '.join(map(str, kinds))} weights but the panel looks in float32; give it "
                              "net.float(), and choose the precision in the panel")
-    device, batch = str(device), plain(batch)
-    if device not in devices():
-        raise ValueError(f"there is no device {device!r} here; choose from {', '.join(devices())}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise ValueError(f"batch must be a whole number of images, at least 1, not {batch!r}")
+    device = one_of(str(device), "device", devices())
+    one_of(precision, "precision", PRECISIONS)
+    batch = whole(batch, "batch", 1, MOST)
+    if sweep is not None and (not isinstance(sweep, DataFrame) or not {"gmacs", "top1"} <= set(sweep)):
+        raise ValueError(f"sweep must be rows of vitlab.sweep, with gmacs and top1, or None, not a {type(sweep).__name__}")
+    if name is not None and not isinstance(name, str):
+        raise ValueError(f"name must be text or None, not {name!r}")
     key = name or cell()
     if key in LIVE:
         LIVE.pop(key).close()

@@ -56,7 +56,8 @@ class Known:
         The paper's rows of this backbone, or else of the first it names.
         """
         made, knobs = self.made[model], [field.name for field in fields(self.methods[model].Point)]
-        table = measure.paper(made.get("method", model))
+        table = measure.paper()
+        table = table[table.method == made.get("method", model)]
         if not knobs or not set(knobs) <= set(table):
             return {}
         table = table[table.images_per_s.notna() & table.variant.isna()].dropna(subset=knobs)

@@ -33,6 +33,7 @@ from vitlab.methods.dvt.reuse import Context, Enlarge, Naive, Relations, Reuse, 
 from vitlab.numbers import flag, plain, whole, wholes
 from vitlab.recipe import Recipe
 from vitlab.trace import Trace
+from vitlab.words import one_of
 
 
 class Stage(nn.Module):
@@ -143,8 +144,7 @@ class DVT(nn.Module):
             ("relation_layers", relation_layers, ("all", "shallow", "deep")), ("relation_net", relation_net, ("mlp", "linear")),
             ("upsample", upsample, ("grid", "official", "naive")), ("criterion", self.criterion, CRITERIA),
         ):
-            if value not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+            one_of(value, name, choices)
         if relation_source == "same" and relation_layers != "all":
             raise ValueError('relation_source="same" pairs every block with its upstream twin; use relation_layers="all"')
 

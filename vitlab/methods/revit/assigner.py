@@ -31,6 +31,7 @@ class Architecture(NamedTuple):
 
 SMALL = Architecture()                                      # 0.66 M parameters, 0.0240 G multiply-adds (three lengths)
 MICRO = Architecture(width=0.25, depth=0.25, pixels=28)     # 0.12 M, 0.00044 G: for 56-pixel pictures
+MOST, LARGEST = 1000, 4096                                 # lengths, and pixels of a side
 SMALL_PICTURES = 112                                        # pixels, below which MICRO is the default
 
 
@@ -45,10 +46,13 @@ class TLA(nn.Module):
 
     def __init__(self, lengths: int, image_size: int, architecture: tuple | None = None):
         super().__init__()
-        lengths, image_size = whole(lengths, "lengths"), whole(image_size, "image_size")
+        lengths, image_size = whole(lengths, "lengths", 1, MOST), whole(image_size, "image_size", 16, LARGEST)
         small = MICRO if image_size < SMALL_PICTURES else SMALL
         small = small._replace(pixels=min(small.pixels, image_size))
-        found = Architecture(*(small if architecture is None else plain(architecture)))
+        given = small if architecture is None else plain(architecture)
+        if not isinstance(given, tuple) or len(given) > len(small):
+            raise ValueError(f"architecture must be (net, width, depth, pixels), such as {tuple(small)}, not {architecture!r}")
+        found = Architecture(*given)
         if lengths < 2:
             raise ValueError(f"an assigner chooses between at least two lengths, not {lengths}")
         if not 16 <= whole(found.pixels, "pixels") <= image_size:

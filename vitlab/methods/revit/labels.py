@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.data.imageset import image_set
+from vitlab.evaluation import kind
 from vitlab.methods.revit import assigner
 from vitlab.methods.revit.table import length_table
-from vitlab.numbers import real, whole
-from vitlab.recipe import Recipe
+from vitlab.numbers import real, seed_of, whole, wholes
+from vitlab.recipe import Recipe, check_recipe
 from vitlab.train import fit
+from vitlab.words import one_of
 
+MOST = 1 << 31      # pictures
 NONE = -1           # label of a picture that no length solves, or that is left out
 
 
@@ -38,9 +41,10 @@ def labels_of(correct: Tensor, rule: str = "min_correct", unsolved: str = "large
 
     unsolved: what a picture that the rule cannot label gets, "largest", "smallest" or, with "drop", NONE.
     """
-    for name, value, choices in (("rule", rule, RULES), ("unsolved", unsolved, UNSOLVED)):
-        if value not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+    one_of(rule, "rule", RULES)
+    one_of(unsolved, "unsolved", UNSOLVED)
+    if not isinstance(correct, Tensor) or correct.dtype != torch.bool or correct.dim() != 2:
+        raise ValueError(f"right answers are a tensor bool [n, k], such as a length table's .correct, not {kind(correct)}")
     found = RULES[rule](correct)
     instead = {"largest": correct.shape[1] - 1, "smallest": 0, "drop": NONE}[unsolved]
     return torch.where(found == NONE, instead, found)
@@ -48,6 +52,10 @@ def labels_of(correct: Tensor, rule: str = "min_correct", unsolved: str = "large
 
 def histogram(labels: Tensor, lengths: Sequence[int]) -> pd.DataFrame:
     """A row per length, the shortest first: length, images, share. Pictures left out do not count."""
+    lengths = wholes(lengths, "lengths must be whole numbers")
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dim() != 1 or len(labels) and not (
+            NONE <= int(labels.min()) <= int(labels.max()) < len(lengths)):
+        raise ValueError(f"labels must be a tensor of positions from 0 to {len(lengths) - 1}, or {NONE}, not {kind(labels)}")
     kept = labels[labels != NONE]
     counts = kept.bincount(minlength=len(lengths)).tolist()
     frame = pd.DataFrame({"length": list(lengths), "images": counts})
@@ -61,13 +69,12 @@ def splits(n: int, label_split: str = "train", *, share: float = 0.2, folds: int
     "train": all and all, as in the paper, whose labels lean to short lengths because ReViT has fitted the pictures;
     "heldout": a random `share` is only labelled; "crossfit": every fold is labelled by a ReViT trained on the others.
     """
-    if label_split not in SPLITS:
-        raise ValueError(f"label_split must be one of {', '.join(SPLITS)}, not {label_split!r}")
+    one_of(label_split, "label_split", SPLITS)
+    n, share, folds, seed = whole(n, "n", 1, MOST), real(share, "share"), whole(folds, "folds", 2), seed_of(seed)
+    if not 0 < share < 1 or folds > n and label_split == "crossfit":
+        raise ValueError(f"share must be in (0, 1) and folds from 2 to {n}, not {share} and {folds}")
     if label_split == "train":
         return [(torch.arange(n), torch.arange(n))]
-    share, folds = real(share, "share"), whole(folds, "folds")
-    if not 0 < share < 1 or not 2 <= folds <= n:
-        raise ValueError(f"share must be in (0, 1) and folds from 2 to {n}, not {share} and {folds}")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     cuts = [order[:max(1, round(share * n))]] if label_split == "heldout" else order.tensor_split(folds)
     inside = [torch.zeros(n, dtype=torch.bool).index_fill(0, cut, True) for cut in cuts]
@@ -83,9 +90,13 @@ def make_labels(data, trained: Callable[[object], nn.Module], *, label_split: st
     Warns, with the histogram, where all labels are equal; raises ValueError where none is left.
     """
     data = image_set(data)
+    if not callable(trained) or isinstance(trained, nn.Module):
+        raise TypeError(f"trained must be a function that trains a ReViT on the set it is called with, not {kind(trained)}")
     labels = torch.full((len(data),), NONE)
     for train_rows, rows in splits(len(data), label_split, share=share, folds=folds, seed=seed):
         net = trained(data.take(train_rows))
+        if not hasattr(net, "lengths"):
+            raise TypeError(f"trained must give a ReViT that was trained on the set it is called with, not {kind(net)}")
         table = length_table(net, data.take(rows))
         labels[rows] = labels_of(table.correct, rule, unsolved)
     kept = (labels != NONE).nonzero()[:, 0]
@@ -104,6 +115,8 @@ def train_assigner(labelled, recipe: Recipe = assigner.RECIPE, *, architecture: 
 
     The recipe's seed decides its initial weights too, so that the same call goes on with the run in `out`.
     """
+    labelled = image_set(labelled)
+    check_recipe(recipe)
     with torch.random.fork_rng([]):
         torch.manual_seed(recipe.seed)
         tla = assigner.TLA(len(labelled.classes), labelled.image_size, architecture)

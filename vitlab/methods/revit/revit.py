@@ -37,7 +37,8 @@ from vitlab.methods.revit.distillation import SelfDistillation
 from vitlab.methods.revit.embed import LengthEmbed, copy_backbone, length_norms
 from vitlab.numbers import flag, plain, real, whole, wholes
 from vitlab.recipe import Recipe
-from vitlab.trace import Trace
+from vitlab.trace import Trace, check_trace
+from vitlab.words import one_of
 
 LENGTHS = {14: (14, 10, 7), 24: (24, 16, 12)}               # Sec. 4; Algorithm 1's 16, 24, 32 pixels at 384
 LENGTHS_RULE = "lengths must be whole numbers of patches per side, the largest, which teaches, first, such as (14, 10, 7)"
@@ -120,8 +121,7 @@ class ReViT(nn.Module):
         if not self.lengths or list(self.lengths) != sorted(set(self.lengths), reverse=True):
             raise ValueError(f"{LENGTHS_RULE}, not {self.lengths}")
         for name, value, choices in (("norm", norm, ("tal", "shared")), ("dist_token", dist_token, ("none", "deit"))):
-            if value not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+            one_of(value, name, choices)
         if dist_token == "deit" and self.distillation.lambda_ == 0:
             raise ValueError('dist_token="deit" learns from the teacher alone; give lambda_ above 0, or "none"')
 
@@ -208,10 +208,9 @@ class ReViT(nn.Module):
             raise ValueError(f"in training mode state a length, such as Point({self.lengths[0]}), or call eval() first")
         point = self.check(point)
         check_images(images, image_size(self.vit), self.vit.cls_token)
+        check_trace(trace)
         if point.length is not None and (trace is None or not self.adaptive):   # with an assigner a trace notes the length
             return self.at(images, point.length, trace)
-        if trace is not None:
-            trace.begin()
         chosen = self.choose(images, point)                                # [B]
         order, sizes = chosen.argsort(stable=True), chosen.bincount(minlength=len(self.lengths)).tolist()
         groups = []

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from vitlab.cascade.budget import Exits
 from vitlab.data.imageset import image_set
-from vitlab.evaluation import beside, evaluating, in_evaluation
+from vitlab.evaluation import beside, check_net, evaluating, in_evaluation, kind
 from vitlab.measure import gmacs
+from vitlab.numbers import batch_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,13 @@ class LengthTable:
         return Exits(self.confidence.T.numpy(), self.correct.T.numpy(), self.gmacs.cumsum(0).numpy())
 
 
+def check_table(table: LengthTable) -> LengthTable:
+    """TypeError for what is no table."""
+    if not isinstance(table, LengthTable):
+        raise TypeError(f"this needs what vitlab.lengths.length_table returns, not {kind(table)}")
+    return table
+
+
 @in_evaluation
 @torch.inference_mode()
 def length_table(method: nn.Module, data, *, batch: int = 250) -> LengthTable:
@@ -35,7 +43,9 @@ def length_table(method: nn.Module, data, *, batch: int = 250) -> LengthTable:
 
     Raises ValueError for pictures of another size, or classes that it does not know.
     """
-    data = image_set(data).for_net(method)
+    if not hasattr(method, "lengths") or not hasattr(method, "at"):
+        raise ValueError(f"a length table is that of a ReViT, not of a {type(method).__name__}")
+    data, batch = image_set(data).for_net(method), batch_of(batch)
     lengths = method.lengths[::-1]
     correct, confidence = [], []
     for start in range(0, len(data), batch):
@@ -53,7 +63,8 @@ def length_table(method: nn.Module, data, *, batch: int = 250) -> LengthTable:
 @torch.inference_mode()
 def logits_of(assigner: nn.Module, data, *, batch: int = 250) -> Tensor:
     """What an assigner says of an image set's evaluation view: [n, k]."""
-    data = image_set(data)
+    check_net(assigner)
+    data, batch = image_set(data), batch_of(batch)
     parts = [range(start, min(start + batch, len(data))) for start in range(0, len(data), batch)]
     with evaluating(assigner):
         return torch.cat([assigner(beside(assigner, data.images(part))).float().cpu() for part in parts])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.numbers import whole
+from vitlab.words import one_of
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "hardswish": nn.Hardswish}
 LAYERS = ("mlp", "conv1", "conv3")
@@ -42,8 +43,7 @@ class Design:
         """The number of heads on a backbone of this width; ValueError, in one sentence, for a design that does not fit."""
         for name, value, choices in (("width", self.width, WIDTHS), ("layer", self.layer, LAYERS),
                                      ("activation", self.activation, ACTIVATIONS)):
-            if value not in choices:
-                raise ValueError(f"{name} of a selector must be one of {', '.join(choices)}, not {value!r}")
+            one_of(value, f"{name} of a selector", choices)
         count = heads if self.heads is None else whole(self.heads, "heads")
         if width % count or width // count % 4:
             fit = [n for n in range(1, width // 4 + 1) if width % n == 0 and width // n % 4 == 0]

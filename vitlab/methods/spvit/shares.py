@@ -52,4 +52,7 @@ def asked_for(work: Work, budget: float | None, keep: Sequence[float] | None, la
         return tuple(map(float, found))
     if budget is not None:
         return solve(work, real(budget, "budget"), geometric(work))
-    return geometric(work, KEEP) if latency is None else solve(timed(), real(latency, "latency"), geometric(work))
+    if latency is None:
+        return geometric(work, KEEP)
+    latency = real(latency, "latency")
+    return solve(timed(), latency, geometric(work))

@@ -58,10 +58,11 @@ from vitlab.methods.spvit.prune import PACKAGE, PREFIX, Score, Tokens, Veiled, a
 from vitlab.methods.spvit.selector import Design, Others, Selector
 from vitlab.methods.spvit.shares import asked_for, geometric, places
 from vitlab.methods.spvit.stages import enter, enter_veiled
-from vitlab.numbers import flag, plain, real, several
+from vitlab.numbers import flag, plain, real, rows_of_numbers
 from vitlab.packed import Even, Packed
 from vitlab.recipe import Recipe
-from vitlab.trace import Trace
+from vitlab.trace import Trace, check_trace
+from vitlab.words import one_of
 
 STEPS = (0.2, 0.4, 0.6, 0.8)                            # of the way from the least cost to the dense one: further points
 
@@ -151,8 +152,7 @@ class SPViT(nn.Module):
             raise ValueError(f"persist must be False, or True where a PiT pools its patches, not {self.persist!r}")
         for name, value, choices in (("score", self.score, ("selector", "random")), ("ratio", self.ratio, ("batch", "image")),
                                      ("decisions", self.decisions, ("drawn", "best"))):
-            if value not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+            one_of(value, name, choices)
 
     def keep_at(self, budget: float) -> tuple[float, ...]:
         """The shares to keep for another budget: those of this net, all to one power; 1 where nothing is dropped."""
@@ -176,7 +176,7 @@ class SPViT(nn.Module):
 
         None: every image keeps the same number of tokens. The points are the budgets of the rows, or some, and the dense net.
         """
-        rows = [several(row, "factors must be rows of numbers") for row in table or ()]
+        rows = rows_of_numbers(() if table is None else table, "factors must be rows of numbers")
         if any(len(row) != len(self.after) + 1 for row in rows):
             raise ValueError(f"factors must be rows of a budget and {len(self.after)} factors, not {rows}")
         self.factors = Calibrated(rows, "budget", "GFLOPs")
@@ -220,6 +220,7 @@ class SPViT(nn.Module):
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K] of normalised images [B, 3, S, S]; dropped tokens are really gone, and no image is padded."""
         point = self.check(point)
+        check_trace(trace)
         select = by_score if self.adaptive and not point.fixed else by_count
         return self.answer(self.tokens(images, select, self.rule(point), trace=trace))
 

@@ -32,9 +32,10 @@ from vitlab.losses import cross_entropy
 from vitlab.method import own_point
 from vitlab.methods.svit.gates import KINDS, Gate, drawn, most, off_target
 from vitlab.methods.svit.select import Rule, Some, above, best
-from vitlab.numbers import plain, real, several, whole
+from vitlab.numbers import plain, real, rows_of_numbers, several, whole
 from vitlab.recipe import Recipe
-from vitlab.trace import Trace
+from vitlab.trace import Trace, check_trace
+from vitlab.words import one_of
 
 KEEP = 0.7                                              # k of the published SViT-T and SViT-S
 STEPS = (0.5, 0.6, 0.8, 0.9)                            # further k, for further points
@@ -101,8 +102,7 @@ class SViT(nn.Module):
         check_backbone(vit)
         for name, value, choices in (("pruned", pruned, ("return", "inherit", "discard")), ("rate", rate, ("batch", "image")),
                                      ("gate", gate, KINDS), ("decisions", decisions, ("drawn", "most"))):
-            if value not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+            one_of(value, name, choices)
         self.vit, self.prefix, self.pruned, self.rate, self.gate = vit, prefix_tokens(vit), pruned, rate, gate
         self.decisions, self.lambda_ratio = decisions, real(lambda_ratio, "lambda_ratio")
         self.at = gated_blocks(len(vit.blocks), first, each=pruned == "return")
@@ -129,7 +129,7 @@ class SViT(nn.Module):
 
         None: of every image the same number. The points are the k of the rows, or some, and k = 1.
         """
-        rows = [several(row, "thresholds must be rows of numbers") for row in table or ()]
+        rows = rows_of_numbers(() if table is None else table, "thresholds must be rows of numbers")
         if any(len(row) != len(self.at) + 1 for row in rows):
             raise ValueError(f"thresholds must be rows of k and {len(self.at)} thresholds, not {rows}")
         self.thresholds = Calibrated(rows, "keep", "of the tokens")
@@ -179,6 +179,7 @@ class SViT(nn.Module):
 
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K] of normalised images [B, 3, S, S]; who does not take part in a block is really not computed."""
+        check_trace(trace)
         x, alive = self.features(images, point, trace)
         return head(self.vit, x, self.readable(alive))
 

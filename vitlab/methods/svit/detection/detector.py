@@ -16,7 +16,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from vitlab import checkpoint
 from vitlab.backbones import check_backbone, grid, image_size, prefix_tokens
-from vitlab.evaluation import in_evaluation
+from vitlab.evaluation import evaluating
 from vitlab.method import Dense
 from vitlab.methods import again
 from vitlab.methods.svit.detection.pyramid import DEEPEST, mask_rcnn
@@ -52,21 +52,26 @@ class Detector(nn.Module):
         """How it was made, for checkpoints and for what prepares its pictures."""
         return self.net.made | {"classes": self.classes, "num_classes": len(self.classes)}
 
-    @in_evaluation
+    @property
+    def adaptive(self) -> bool | str:
+        """As its backbone."""
+        return self.net.adaptive
+
     def forward(self, images: Tensor, point: Any = None, trace: Trace | None = None) -> list[dict[str, Tensor]]:
         """What is found in each of normalised images [B, 3, S, S], the surest first; tokens left out are really not computed.
 
         boxes [n, 4] (left, top, right, bottom), labels [n] from 1, scores [n], masks [n, 1, S, S] from 0 to 1.
         """
-        if isinstance(self.net, SViT):
-            x, alive = self.net.features(images, point, trace)
-            maps = self.maps(x, self.net.readable(alive))
-        else:
-            self.net.check(point)
-            maps = self.maps(self.net.features(images, trace))
-        listed = listed_images(images)
-        proposals, _ = self.rcnn.rpn(listed, maps)
-        found, _ = self.rcnn.roi_heads(maps, proposals, listed.image_sizes)
+        with evaluating(self):
+            if isinstance(self.net, SViT):
+                x, alive = self.net.features(images, point, trace)
+                maps = self.maps(x, self.net.readable(alive))
+            else:
+                self.net.check(point)
+                maps = self.maps(self.net.features(images, trace))
+            listed = listed_images(images)
+            proposals, _ = self.rcnn.rpn(listed, maps)
+            found, _ = self.rcnn.roi_heads(maps, proposals, listed.image_sizes)
         return self.rcnn.transform.postprocess(found, listed.image_sizes, listed.image_sizes)
 
     def losses(self, images: Tensor, targets: Sequence[dict[str, Tensor]],

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from vitlab.data.detection import DetectionSet
-from vitlab.evaluation import beside, in_evaluation
+from vitlab.evaluation import beside
+from vitlab.numbers import batch_of
 
 KINDS = {"box": "bbox", "mask": "segm"}                 # ours, COCO's
 COLUMNS = ("ap", "ap50", "ap75")                        # the first of COCOeval's numbers
@@ -24,12 +25,11 @@ def average_precision(detector, data: DetectionSet, point: Any = None, *, batch:
     return precision(detections(detector, data, point, batch=batch), data.labelled(detector.classes))
 
 
-@in_evaluation
 @torch.inference_mode()
 def detections(detector, data: DetectionSet, point: Any = None, *, batch: int = 16) -> list[dict[str, Tensor]]:
     """What a detector finds in each picture, see `Detector.forward`; masks are bool [n, S, S]. On the CPU."""
     data, found = data.for_net(detector), []
-    for start in range(0, len(data), batch):
+    for start in range(0, len(data), batch_of(batch)):
         for each in detector(beside(detector, data.images(slice(start, start + batch))), point):
             found.append({name: tensor.cpu() for name, tensor in each.items()} | {"masks": (each["masks"][:, 0] > MASK).cpu()})
     return found

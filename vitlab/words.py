@@ -1,0 +1,22 @@
+"""Words and paths as people give them: one of a few choices, or where a file is; anything else gets one sentence."""
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def one_of(value: Any, name: str, choices: Iterable[str]) -> str:
+    """The choice that was made; ValueError, naming them all, for anything else."""
+    choices = list(choices)
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+    return value
+
+
+def path_of(value: Any, name: str = "a path") -> Path:
+    """Where a file or folder is, ~ being one's home. TypeError for what is no path, ValueError for an empty one."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise TypeError(f"{name} must be text or a pathlib.Path, not {value!r}")
+    if not os.fspath(value):
+        raise ValueError(f"{name} is empty; say where")
+    return Path(value).expanduser()
