@@ -7,6 +7,7 @@ else spent on giving memory back and asking for it again.
 threads each are slower on two cores than two of one.
 """
 import os
+import random
 
 KEPT = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}      # bytes
 for name, value in {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", **KEPT}.items():
@@ -14,6 +15,14 @@ for name, value in {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE
 
 
 def pytest_collection_modifyitems(config, items):
-    """The browser first, then the notebooks, then the other files: what is short fills the end."""
+    """The browser first, then the notebooks, then the other files: what is short fills the end.
+
+    VITLAB_ORDER: "reversed", or a number by which tests are shuffled, files and all; notebooks keep the order of their cells.
+    """
+    if order := os.environ.get("VITLAB_ORDER"):
+        cells = [item for item in items if item.path.suffix == ".ipynb"]
+        tests = [item for item in items if item.path.suffix != ".ipynb"]
+        tests.reverse() if order == "reversed" else random.Random(int(order)).shuffle(tests)
+        items[:] = cells + tests
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: (item.get_closest_marker("browser") is None, item.path.suffix != ".ipynb"))

@@ -1,6 +1,10 @@
 """The panel's doors and its honesty: numbers of any library, refusals that move nothing, no other point's speed as this one's."""
+import contextlib
+import gc
+import random
 import threading
 import time
+from pathlib import Path
 
 import desk
 import numpy as np
@@ -11,7 +15,8 @@ from desk import QUICK
 
 import vitlab
 from vitlab import measure
-from vitlab.widgets import explore
+from vitlab.plots.overlay import png
+from vitlab.widgets import explore, records
 from vitlab.widgets import panel as panels
 from vitlab.widgets.controls import plain, same
 
@@ -307,3 +312,79 @@ def test_a_closed_panel_says_so(net, images):
         made.set(keep=0.5)
     assert not made.wait(1)
     assert not made.alarm.is_alive() or made.alarm.finished.is_set()
+
+
+# Many hands
+
+
+def hand(panel, number, moves, last):
+    """A person, or a cell, that moves controls as fast as it can; what each control was moved to goes into `last`."""
+    draw = random.Random(number)
+    knobs = {"length": (4, 5, 6, 7), "keep": (0.5, 0.7, 1.0), "image": tuple(range(12)), "layer": (1, 2, 3), "batch": (1, 2)}
+    for _ in range(moves):
+        name = draw.choice(list(knobs))
+        value = draw.choice(knobs[name])
+        with last["turns"]:
+            if draw.random() < 0.5:
+                panel.set(**{name: value})
+            else:
+                controls = panel.controls.named()
+                controls[name].value = value                                # as the browser does it
+            last[name] = value
+
+
+@pytest.mark.parametrize("turns", [threading.Lock(), contextlib.nullcontext()], ids=["in turns", "at once"])
+def test_hundreds_of_moves_from_three_threads_end_where_the_last_one_said(panel, turns, moves=167):
+    """Also what is computed meanwhile writes into the controls: nothing of it is taken for a request, or lost as one.
+
+    Of moves at once nobody knows which is the last: what is shown must be where the controls stand.
+    """
+    last = {"turns": turns, "image": 0, "length": 7, "keep": 1.0, "batch": 2}
+    hand(panel, 0, 30, last)
+    assert panel.wait(QUICK), panel.last_error
+    gc.collect()
+    threads, before = threading.active_count(), resident()
+    hands = [threading.Thread(target=hand, args=(panel, number, moves, last)) for number in (1, 2, 3)]
+    for each in hands:
+        each.start()
+    for each in hands:
+        each.join()
+    assert panel.wait(QUICK), panel.last_error
+    gc.collect()
+    if isinstance(turns, contextlib.nullcontext):
+        last = {name: control.value for name, control in panel.controls.named().items()}
+    assert panel.result["point"] == vitlab.SuperViT.Point(last["length"], last["keep"])
+    assert (panel.result["image"], panel.result["batch"]) == (f"image {last['image']}", last["batch"])
+    assert threading.active_count() <= threads + 1                          # the alarm's
+    assert resident() < 1.05 * before
+    for name, value in {"length": 4, "keep": 0.5, "image": 11, "batch": 1}.items():      # no control is dead
+        panel.controls.named()[name].value = value
+    assert panel.wait(QUICK), panel.last_error
+    assert panel.result["point"] == vitlab.SuperViT.Point(4, 0.5)
+    assert (panel.result["image"], panel.result["batch"]) == ("image 11", 1)
+
+
+def resident():
+    """Bytes of memory that this process holds now; 0 where the system does not say."""
+    held = Path("/proc/self/statm")
+    return int(held.read_text().split()[1]) * 4096 if held.exists() else 0
+
+
+def test_an_upload_is_read_beside_the_notebook_and_a_broken_one_gives_way(panel, monkeypatch):
+    threads, door = [], records.opened
+
+    def watched(source):
+        threads.append(threading.current_thread())
+        return door(source)
+
+    monkeypatch.setattr(records, "opened", watched)
+    good = {"name": "good.png", "content": memoryview(png(np.full((20, 20, 3), 90, np.uint8)))}
+    panel.uploaded({"new": (good,)})
+    assert panel.wait(QUICK), panel.last_error
+    assert panel.result["image"] == "good.png"
+    panel.uploaded({"new": ({"name": "bad.png", "content": memoryview(b"nothing")},)})
+    assert not panel.wait(QUICK)
+    assert "not a whole picture" in panel.last_error
+    assert panel.set(keep=0.5).wait(QUICK), panel.last_error
+    assert panel.result["image"] == "good.png"
+    assert threads == [panel.worker.thread] * 2

@@ -507,6 +507,7 @@ def huge() -> bytes:
 def test_a_bad_upload_gets_a_sentence_and_the_picture_stays(panel, content, words):
     before = panel.view.pictures["kept"].value
     upload(panel, content)
+    assert not panel.wait(QUICK)
     assert words in panel.last_error
     assert words in panel.view.note.value
     assert panel.view.pictures["kept"].value == before

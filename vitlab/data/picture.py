@@ -4,11 +4,13 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 
@@ -42,8 +44,13 @@ class Preprocessing:
 
 USUAL = Preprocessing()
 MEAN, STD = USUAL.mean, USUAL.std
-MOST_PIXELS = 80_000_000     # a larger upload is refused before it is decoded
-TOO_LARGE = f"this picture has more than {MOST_PIXELS // 10**6} million pixels; make it smaller first"
+MOST_PIXELS = 24_000_000     # decoded at once, at four bytes each; a larger picture is refused before it is decoded
+LONGEST = 32_768             # pixels of a side
+MOST_OF_A_JPEG = 60_000_000  # a JPEG shrinks while it is decoded, unless it is progressive
+TOO_LARGE = (f"this picture has more than {MOST_PIXELS // 10**6} million pixels, or a side of more than {LONGEST:,}; make it "
+             "smaller first")
+ORIENTATION = ExifTags.Base.Orientation
+TILE = 1024                  # pixels of a side of what changes its type at once
 SLACK = 1 / 255              # how far floats may lie outside 0..1, as resizing leaves them: a grey level
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA", "HEIF", "HEIC",
            "JXL")            # what is decoded here; Pillow hands others, such as PostScript, to programs that run what is in them
@@ -63,13 +70,14 @@ def opened(source: Image.Image | np.ndarray | Tensor | bytes | str) -> Image.Ima
     if not isinstance(source, Image.Image | io.BytesIO | str | os.PathLike):
         raise TypeError(f"a picture is a Pillow image, an array, a file's bytes or a path, not {source!r:.60}")
     try:
+        if isinstance(source, str | os.PathLike):
+            source = io.BytesIO(Path(source).read_bytes())                 # a file that turns out broken does not stay open
         picture = source if isinstance(source, Image.Image) else Image.open(source, formats=formats())
-        if picture.width * picture.height > MOST_PIXELS:
-            raise Image.DecompressionBombError
+        check_size(picture)
         picture.load()
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no picture {source!r}; check the path") from error
-    except Image.DecompressionBombError:
+        raise FileNotFoundError(f"there is no picture {str(source)!r}; check the path") from error
+    except (Image.DecompressionBombError, MemoryError):
         raise ValueError(TOO_LARGE) from None
     except UNREADABLE as error:
         what = "in no format that is read here" if isinstance(error, UnidentifiedImageError) else error     # it names our buffer
@@ -77,6 +85,19 @@ def opened(source: Image.Image | np.ndarray | Tensor | bytes | str) -> Image.Ima
     if 0 in picture.size:
         raise ValueError(f"this picture is {picture.width} x {picture.height} pixels; it needs at least one")
     return picture
+
+
+def check_size(picture: Image.Image) -> None:
+    """DecompressionBombError for a picture that is too large; a larger JPEG is set to be decoded at a half or less per side."""
+    count = picture.width * picture.height
+    if count <= MOST_PIXELS and max(picture.size) <= LONGEST:
+        return
+    shrinks = picture.format in ("JPEG", "MPO") and not picture.info.get("progressive")
+    if max(picture.size) > LONGEST or count > MOST_OF_A_JPEG or not shrinks:
+        raise Image.DecompressionBombError
+    picture.draft(picture.mode, (picture.width // 2, picture.height // 2))
+    if picture.width * picture.height > MOST_PIXELS:                       # decoded already, or the decoder could not
+        raise Image.DecompressionBombError
 
 
 def formats() -> list[str]:
@@ -95,37 +116,79 @@ def from_array(values: np.ndarray) -> Image.Image:
         raise ValueError(f"shape {list(values.shape)} is no picture's; give [H, W], [H, W, 3] or [H, W, 4]")
     if values.dtype.kind not in "fiub" or not np.isfinite(values).all():
         raise ValueError("this picture has values that are no finite numbers; give uint8, or floats in 0..1")
-    if values.shape[0] * values.shape[1] > MOST_PIXELS:
+    if values.shape[0] * values.shape[1] > MOST_PIXELS or max(values.shape) > LONGEST:
         raise ValueError(TOO_LARGE)
     return scaled(values, 1 if values.dtype.kind in "fb" else 65_535 if values.dtype == np.uint16 else 255)
 
 
 def scaled(values: np.ndarray, white: int) -> Image.Image:
     """uint8 from 0 to `white`; floats may be off by rounding."""
-    low, high = values.min().item(), values.max().item()
-    if low < -SLACK or high > white + SLACK:
-        raise ValueError(f"this picture has values from {low:g} to {high:g}, but numbers of type {values.dtype} are taken as "
-                         f"0 (black) to {white} (white); give uint8, or floats in 0..1")
+    check_values(values.min().item(), values.max().item(), values.dtype, white)
     if values.dtype != np.uint8:
-        values = (values.astype(np.float64) / white * 255).round().clip(0, 255).astype(np.uint8)
+        flat = np.ascontiguousarray(values).reshape(-1)
+        parts = [in_bytes(flat[start:start + TILE ** 2], white) for start in range(0, len(flat), TILE ** 2)]
+        values = np.concatenate(parts).reshape(values.shape)               # float64 of the whole would be eight times as large
     return Image.fromarray(values)
+
+
+def in_bytes(values: np.ndarray, white: int) -> np.ndarray:
+    """0 to `white` as uint8."""
+    return (values.astype(np.float64) / white * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def check_values(low: float, high: float, dtype: np.dtype, white: int) -> None:
+    """ValueError for values outside black and white."""
+    if low < -SLACK or high > white + SLACK:
+        raise ValueError(f"this picture has values from {low:g} to {high:g}, but numbers of type {dtype} are taken as "
+                         f"0 (black) to {white} (white); give uint8, or floats in 0..1")
+
+
+def narrowed(picture: Image.Image, white: int) -> Image.Image:
+    """A picture of deep grey, mode I;16, I or F, as 8 bit, tile by tile: it is never held as a whole in another type."""
+    low, high = np.inf, -np.inf
+    for _, part in tiles(picture):
+        values = np.asarray(part)
+        if not np.isfinite(values).all():
+            raise ValueError("this picture has values that are no finite numbers; save it again as PNG or JPEG")
+        low, high = min(low, values.min().item()), max(high, values.max().item())
+    check_values(low, high, values.dtype, white)
+    whole = Image.new("L", picture.size)
+    for place, part in tiles(picture):
+        whole.paste(Image.fromarray(in_bytes(np.asarray(part), white)), place)
+    return whole
+
+
+def over_white(picture: Image.Image) -> Image.Image:
+    """A picture with transparency laid over white, as RGB, tile by tile."""
+    whole = Image.new("RGB", picture.size)
+    for place, part in tiles(picture):
+        part = part.convert("RGBA")
+        whole.paste(Image.alpha_composite(Image.new("RGBA", part.size, "white"), part).convert("RGB"), place)
+    return whole
+
+
+def tiles(picture: Image.Image) -> Iterator[tuple[tuple[int, int], Image.Image]]:
+    """The picture in parts of at most TILE pixels a side, and where each belongs."""
+    for top in range(0, picture.height, TILE):
+        for left in range(0, picture.width, TILE):
+            yield (left, top), picture.crop((left, top, min(left + TILE, picture.width), min(top + TILE, picture.height)))
 
 
 def in_rgb(picture: Image.Image) -> Image.Image:
     """Upright, 8 bit, three channels: deeper values are scaled as `from_array` says, transparency is laid over white."""
     kind = picture.format
-    picture = ImageOps.exif_transpose(picture)
+    if picture.getexif().get(ORIENTATION, 1) != 1:
+        picture = ImageOps.exif_transpose(picture)
     if picture.mode == "RGB":
         return picture
     if picture.mode.startswith("I;16"):
-        picture = from_array(np.asarray(picture).astype(np.uint16))
+        picture = narrowed(picture, 65_535)
     elif picture.mode in ("I", "F"):
         sixteen = picture.mode == "I" and kind in SIXTEEN_BIT
-        picture = scaled(np.asarray(picture), 65_535) if sixteen else from_array(np.asarray(picture))
+        picture = narrowed(picture, 65_535 if sixteen else 255 if picture.mode == "I" else 1)
     try:
         if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+            return over_white(picture)
         return picture.convert("RGB")
     except ValueError as error:
         raise ValueError(f"this picture cannot be turned into RGB ({error}); save it as an RGB picture") from error

@@ -14,7 +14,6 @@ from pandas import DataFrame
 from PIL import Image
 from torch import Tensor, nn
 
-from vitlab.data.picture import in_rgb, opened
 from vitlab.widgets import text
 from vitlab.widgets.controls import Controls, offered, point_of
 from vitlab.widgets.engine import GATE, Engine, fits_not
@@ -47,6 +46,7 @@ class Panel:
         self.seen: tuple[tuple | None, Look | None] = (None, None)             # what the pictures show
         self.paced: tuple | None = None                                        # what the speed belongs to
         self.quiet = threading.local()                                         # .now: this thread's changes are no requests
+        self.asking = threading.Lock()                                         # who reads the controls later also asks later
         self.looked = 0                                                        # the newest request whose look was shown
         self.alarm: threading.Timer | None = None
         self.root = W.VBox([W.HTML(text.STYLE, layout=W.Layout(display="none")), self.controls.row, self.controls.knobs,
@@ -79,7 +79,8 @@ class Panel:
             if name not in known:
                 raise ValueError(f"the panel has no {name!r}; it has {', '.join(known)}")
             if name == "image" and isinstance(value, PICTURE) and getattr(value, "ndim", None) != 0:
-                subject = self.prepared(value, "your picture")
+                subject = Upload("your picture", value)
+                subject.picture                                                # a broken one is refused here
             else:
                 moves.append((known[name], offered(known[name], name, value)))
                 subject = None if name == "image" else subject
@@ -156,20 +157,17 @@ class Panel:
         if files := change["new"]:
             with self.silently():
                 self.controls.upload.value = ()                                # so that the same file can be chosen again
-            self.subject = self.prepared(bytes(files[0]["content"]), files[0]["name"])
+            self.subject = Upload(files[0]["name"], bytes(files[0]["content"]), self.subject)
             self.submit()
-
-    def prepared(self, picture: Any, name: str) -> Upload:
-        """Any picture, opened; ValueError says in one sentence why not."""
-        return Upload(name, in_rgb(opened(picture)))
 
     def submit(self) -> None:
         """Ask for what the controls say."""
-        c, model = self.controls, self.controls.model.value
-        self.worker.submit(Ask(
-            model, point_of(self.methods[model], c.sliders[model]), c.image.value if self.subject is None else self.subject,
-            c.device.value, c.precision.value, c.batch.value, c.layer.value - 1 if c.layer.value < c.layer.max else -1))
-        self.watch()
+        with self.asking:
+            c, model = self.controls, self.controls.model.value
+            self.worker.submit(Ask(
+                model, point_of(self.methods[model], c.sliders[model]), c.image.value if self.subject is None else self.subject,
+                c.device.value, c.precision.value, c.batch.value, c.layer.value - 1 if c.layer.value < c.layer.max else -1))
+            self.watch()
 
     def watch(self) -> None:
         """Look again in a while whether the newest request has been answered."""
@@ -198,6 +196,8 @@ class Panel:
     def work(self, ask: Ask, turn: Turn) -> None:
         """Look, explain, then measure; give up as soon as something newer is asked."""
         self.last_error, fresh = None, self.seen[0] != ask.sight
+        if fresh and isinstance(ask.image, Upload):
+            self.open(ask.image)
         look = self.engine.look(ask) if fresh else self.seen[1]
         if turn.stale():
             return
@@ -215,6 +215,16 @@ class Panel:
         self.view.show_note(None)
         if other and not turn.settle(DEBOUNCE):
             self.measure(ask, look, turn)
+
+    def open(self, upload: Upload) -> None:
+        """Read a picture from outside, here and not in the notebook's thread; where it is none the panel goes back."""
+        try:
+            with GATE.look(f"the reading of {upload.name}"):
+                upload.picture
+        except BaseException:
+            if self.subject is upload:
+                self.subject = upload.before
+            raise
 
     def measure(self, ask: Ask, look: Look, turn: Turn) -> None:
         """Measure and show; a batch that does not fit is halved until it does."""

@@ -1,22 +1,32 @@
 """What a panel asks and what it is told."""
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
+from vitlab.data.picture import in_rgb, opened
 from vitlab.trace import LayerTrace
 
 NONE = {"length": "assigner"}               # who chooses where nobody does
 
 
-@dataclass(frozen=True, eq=False)
 class Upload:
-    """A picture from outside, opened, upright and RGB; each model has it prepared in its own way."""
+    """A picture from outside, of whatever `data.picture.opened` takes; each model has it prepared in its own way.
 
-    name: str
-    picture: Image.Image
+    before: what was looked at until then (None: a picture of the set), to which the panel goes back where this one is none.
+    """
+
+    def __init__(self, name: str, source: Any, before: "Upload | None" = None):
+        self.name, self.source, self.before = name, source, before
+
+    @cached_property
+    def picture(self) -> Image.Image:
+        """Opened, upright and RGB, when it is first asked for; ValueError says in one sentence why not."""
+        picture, self.source, self.before = in_rgb(opened(self.source)), None, None
+        return picture
 
 
 @dataclass(frozen=True, eq=False)
