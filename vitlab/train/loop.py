@@ -32,6 +32,7 @@ from vitlab.train.identity import identity
 from vitlab.train.processes import processes, visiting
 from vitlab.train.replicas import Replicas, reduce, statistics
 from vitlab.train.run import Run, check, meet, mixer, prepare, trained
+from vitlab.train.watch import together
 from vitlab.words import path_of
 
 ROWS = 50                                               # of a history, unless the recipe says otherwise
@@ -51,9 +52,10 @@ def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Modul
     goes on where it stopped, and a finished one is only read, with a warning that says so. Ctrl-C ends the step, keeps it,
     and returns the history so far; what happened is in `.attrs["note"]`. The same call in several processes (torchrun,
     accelerate's notebook_launcher) shares the images of every step among them or, with `replicas`, its token lengths (see
-    vitlab.train.replicas): ((14,), (10, 7)) is two processes for a ReViT. Raises ValueError for a net, data, recipe, folder
-    or processes that do not go together, FloatingPointError for a loss that is not finite, OSError where the folder cannot
-    be written.
+    vitlab.train.replicas): ((14,), (10, 7)) is two processes for a ReViT. One that dies or hangs ends the others (see
+    vitlab.train.watch). Raises ValueError for a net, data, recipe, folder or processes that do not go together,
+    FloatingPointError for a loss that is not finite, RuntimeError where another process has ended, OSError where the folder
+    cannot be written.
     """
     method = getattr(method, "_orig_mod", method)       # what torch.compile wraps is trained: `losses` is not compiled
     resume, out = flag(resume, "resume"), None if out is None else path_of(out, "out")
@@ -66,7 +68,8 @@ def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Modul
         check_teacher(method, made, teacher)
     check(train, recipe, accelerator.num_processes if spread is None else 1)
     method.made, device = made, accelerator.device
-    with visiting(device, method, teacher), own_randomness(device), ctrl_c(accelerator.num_processes) as asked:
+    with together(accelerator), visiting(device, method, teacher), own_randomness(device), \
+            ctrl_c(accelerator.num_processes) as asked:
         run = prepare(accelerator, method, train, recipe, out, spread)
         with folder.owned(run):
             if run.out is not None:
