@@ -232,7 +232,7 @@ def test_a_picture_that_cannot_be_used_is_named_by_its_file(tmp_path, monkeypatc
         read(root)
     Image.new("L", (60, 60)).save(root / "cat" / "1.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(ValueError, match=r"picture 1 \(.*1.png\) cannot be decoded .*pixels; make it smaller"):
+    with pytest.raises(ValueError, match=r"picture 1 \(.*1.png\) cannot be decoded .*pixels, .*make it smaller"):
         read(root)
     monkeypatch.undo()
     Image.fromarray(np.full((4, 4), 70_000, np.int32)).save(root / "cat" / "2.tif")

@@ -32,6 +32,7 @@ from vitlab.train.identity import identity
 from vitlab.train.processes import processes, visiting
 from vitlab.train.replicas import Replicas, reduce, statistics
 from vitlab.train.run import Run, check, meet, mixer, prepare, trained
+from vitlab.train.threads import as_pays
 from vitlab.train.watch import together
 from vitlab.words import path_of
 
@@ -50,8 +51,10 @@ def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Modul
     teacher: for a method that `uses_teacher`.
     out: a folder written at every epoch (see vitlab.train.folder). With `resume` the same run (see vitlab.train.identity)
     goes on where it stopped, and a finished one is only read, with a warning that says so. Ctrl-C ends the step, keeps it,
-    and returns the history so far; what happened is in `.attrs["note"]`. The same call in several processes (torchrun,
-    accelerate's notebook_launcher) shares the images of every step among them or, with `replicas`, its token lengths (see
+    and returns the history so far; what happened is in `.attrs["note"]`. On a CPU a step uses as many threads as pay, at most
+    torch's: torch.set_num_threads(1) makes runs equal bit for bit however busy the machine is (see vitlab.train.threads).
+    The same call in several processes (torchrun, accelerate's notebook_launcher) shares the images of every step among them or,
+    with `replicas`, its token lengths (see
     vitlab.train.replicas): ((14,), (10, 7)) is two processes for a ReViT. One that dies or hangs ends the others (see
     vitlab.train.watch). Raises ValueError for a net, data, recipe, folder or processes that do not go together,
     FloatingPointError for a loss that is not finite, RuntimeError where another process has ended, OSError where the folder
@@ -95,11 +98,12 @@ def advance(run: Run, val, teacher: nn.Module | None, asked: list) -> None:
     if teacher is not None:
         teacher.eval()
     run.method.train()
-    with bar(run) as shown:
+    with bar(run) as shown, as_pays(device, run.accelerator.num_processes) as run.threads:
         clock = perf_counter()
         for images, labels in loader:
             images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-            loss, stop = update(run, mix, images, labels, teacher, asked)
+            with run.threads.step():
+                loss, stop = update(run, mix, images, labels, teacher, asked)
             progress.seconds += perf_counter() - clock
             ended = progress.step % run.batches.per_epoch == 0 or progress.step == run.total
             if ended or progress.step % every == 0:
@@ -232,9 +236,10 @@ def bar(run: Run) -> tqdm:
 
 
 def caption(run: Run, loss: float) -> dict[str, str]:
-    """What stands beside the bar: this step's loss, and the last accuracy."""
+    """What stands beside the bar: this step's loss, the last accuracy, and on how many threads it runs now."""
     scores = [row["val_top1"] for row in run.progress.rows if "val_top1" in row]
-    return {"loss": f"{loss:.3f}"} | ({"val_top1": f"{scores[-1]:.1f} %"} if scores else {})
+    threads = {} if run.threads.fixed else {"threads": f"{run.threads.now}/{run.threads.most}"}
+    return {"loss": f"{loss:.3f}"} | ({"val_top1": f"{scores[-1]:.1f} %"} if scores else {}) | threads
 
 
 def note(run: Run, start: int) -> str:
@@ -244,6 +249,7 @@ def note(run: Run, start: int) -> str:
         return f"finished before, so nothing was trained: weights and history come from {run.out}"
     began = f"went on from step {start}, " if start else ""
     where = "in memory only, as no folder was given" if run.out is None else f"kept in {run.out}"
+    where += "" if run.threads.fixed else f", at last on {run.threads.now} of {run.threads.most} threads"
     if step == run.total:
         return f"{began}finished all {step} steps, {where}"
     again = "" if run.out is None else "; the same call goes on from there"

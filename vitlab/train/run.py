@@ -17,6 +17,7 @@ from vitlab.data.picture import USUAL
 from vitlab.recipe import Recipe
 from vitlab.train.batches import Batches
 from vitlab.train.replicas import Replicas
+from vitlab.train.threads import Threads
 
 POSITIONS = ("pos", "pos[._]*", "*.pos", "*.pos[._]*")  # position tables, whatever a method calls them exactly
 FIRST_LR = 1e-6                                         # where warm-up begins (DeiT)
@@ -50,6 +51,7 @@ class Run:
     replicas: Replicas | None = None                    # None: the processes share the images of a step
     facts: dict = field(default_factory=dict)           # what makes it this run: filled where there is a folder
     progress: Progress = field(default_factory=Progress)
+    threads: Threads | None = None                      # once it trains
 
 
 def prepare(accelerator: PartialState, method: nn.Module, data, recipe: Recipe, out: str | Path | None,
