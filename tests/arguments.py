@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import vitlab
-from vitlab import attribution, budget, cascade, data, edge, lengths, measure, plots
+from vitlab import attribution, budget, cascade, data, edge, lengths, measure, plots, schedules
 from vitlab.methods.revit.table import LengthTable
 from vitlab.recipe import Recipe
 
@@ -225,8 +225,12 @@ for field, bad in {"steps": WHOLE, "batch": [None, *WHOLE], "log_every": WHOLE[:
          **{field: lambda w, bad=bad: bad})
 call("Recipe(epochs)", lambda w: (Recipe, {"epochs": 1}), epochs=lambda w: WHOLE)
 
-# Pictures
+# Schedules, pictures
 
+call("schedules.Scheduled", lambda w: (schedules.Scheduled, {"vit": vitlab.backbones.create("micro_patch8", 10), "way": "drop",
+                                                             "attended": [50] * 4, "fed": [50] * 4}),
+     vit=nets, attended=lambda w: [None, *OBJECTS, [50], [50.5] * 4, ["a"] * 4, [True] * 4, [60] * 4],
+     fed=lambda w: [None, *OBJECTS, [50], [50.5] * 4, ["a"] * 4, [True] * 4, [60] * 4, [2] * 4], way=lambda w: WORDS)
 call("data.load", lambda w: (data.load, {"name": "shapes", "split": "val", "image_size": 32, "augment": None, "fraction": 1.0,
                                          "seed": 0, "image": None, "label": None, "config": None, "classes": None}),
      name=lambda w: [*PATHS, "./nope", w.folder / "inside", w.folder / "text.txt", ()], augment=lambda w: [*OBJECTS, True],

@@ -22,6 +22,7 @@ ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods kno
     "methods": {"backbones", "block", "tokens", "packed", "losses", "recipe", "trace", "method", "checkpoint", "cascade", "data",
                 "measure", "evaluation", "train", "calibrated"},
     "edge": {"backbones", "checkpoint", "data", "measure"},
+    "schedules": {"backbones", "block", "tokens", "losses", "trace"},
     "attribution": {"trace", "evaluation"},
     "plots": {"trace", "data"},
     "widgets": {"plots", "measure", "attribution", "trace", "data", "backbones"},
