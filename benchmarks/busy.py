@@ -2,8 +2,9 @@
 
     python benchmarks/busy.py                writes data/results/busy.csv; the machine should have nothing else to do
 
-Rounds in turn: each way trains the same number of steps alone, then beside the other process. `slowdown` is the median over
-rounds of the busy seconds / the seconds of the fastest way alone; the first steps, in which fit finds out, are counted.
+Rounds in turn: each way trains alone, then beside the other process, seconds per step. `slowdown` is the median over rounds of
+the busy seconds / those of the fastest way alone; the first steps, in which fit finds out, are counted. All threads take a sixth
+of the steps: beside the other process they are that slow.
 """
 import subprocess
 import sys
@@ -36,29 +37,29 @@ def hog(count: int):
 
 
 def seconds(name: str, steps: int, most: int, fixed: bool) -> float:
-    """How long so many steps of training take, on these threads or on as many of them as pay."""
+    """Seconds per step of training, on these threads or on as many of them as pay."""
     torch.manual_seed(0)
     net = vitlab.create(name, "micro_patch8", 10, **NETS[name])
     torch.set_num_threads(most)
     with mock.patch.object(loop, "as_pays", partial(threads.as_pays, fixed=fixed)):
         begin = perf_counter()
         vitlab.fit(net, TRAIN, vitlab.Recipe(steps=steps, batch=32))
-        return perf_counter() - begin
+        return (perf_counter() - begin) / steps
 
 
 def measured(name: str, steps: int, rounds: int, most: int) -> pd.DataFrame:
-    """A row per way: threads, quiet_s and busy_s (medians), slowdown."""
-    ways = {f"{most}": (most, True), "1": (1, True), "as many as pay": (most, False)}
+    """A row per way: quiet_s and busy_s (medians of seconds per step), slowdown."""
+    ways = {f"{most}": (steps // 6, most, True), "1": (steps, 1, True), "as many as pay": (steps, most, False)}
     quiet, busy = {way: [] for way in ways}, {way: [] for way in ways}
     for _ in range(rounds):
         for way, how in ways.items():
-            quiet[way].append(seconds(name, steps, *how))
+            quiet[way].append(seconds(name, *how))
         with hog(most):
             for way, how in ways.items():
-                busy[way].append(seconds(name, steps, *how))
+                busy[way].append(seconds(name, *how))
     best = [min(each) for each in zip(*quiet.values())]
     return pd.DataFrame([{
-        "method": name, "backbone": "micro_patch8", "threads": way, "steps": steps, "quiet_s": median(quiet[way]),
+        "method": name, "backbone": "micro_patch8", "ways": way, "steps": steps, "quiet_s": median(quiet[way]),
         "busy_s": median(busy[way]), "slowdown": median(b / q for b, q in zip(busy[way], best)), "rounds": rounds}
         for way in ways])
 

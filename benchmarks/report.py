@@ -281,6 +281,16 @@ def spvit_latency() -> str:
     return f"{markdown(table)}\n\n{where(rows.assign(batch=1, precision='fp32').iloc[0])}"
 
 
+def schedules() -> str:
+    """What others publish, raced here; the small and the tiny net's."""
+    rows = read("published_cpu_fp32").query("method != 'dense' and backbone != 'deit_base'")
+    table = pd.DataFrame({"schedule": rows.method + ", " + rows.label.astype(str), "net": rows.backbone,
+                          "GFLOPs": rows.gmacs.map("{:.2f}".format), "top-1, published": rows.top1.map("{:.1f}".format),
+                          "promised": rows.gmacs_ratio.map("{:.2f}×".format), "measured": rows.speed_up.map("{:.2f}×".format),
+                          "of the promise": rows.kept.map("{:.0%}".format)})
+    return f"{markdown(table.replace('nan', ''))}\n\n{where(rows.iloc[0])}"
+
+
 def main() -> None:
     plots.save(plots.speed(speed_rows()), "speed")
     alone = read("supervit_small_points").query("training != 'plain'").assign(length=lambda f: f.length.map(lambda n: f"{n}×{n}"))
@@ -301,7 +311,8 @@ def filled(text: str) -> str:
              "spvit parts": worth("spvit_drawn_points", PARTS, "selector"),
              "spvit pooled": worth("spvit_pooled_points", POOLED, "selector"), "edge": edge(), "svit dense": svit_dense(),
              "svit speed": token_speed("svit_speed_cpu_fp32", "tokens in a block, mean"), "svit batch": svit_batch(),
-             "svit small": worth("svit_small_points", SVIT, "return"), "svit shipped": svit_shipped()}
+             "svit small": worth("svit_small_points", SVIT, "return"), "svit shipped": svit_shipped(),
+             "schedules": schedules()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
         text, found = between.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text)
