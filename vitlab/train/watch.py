@@ -29,8 +29,7 @@ def together(found: PartialState) -> Iterator[None]:
     watch = Watch(found.process_index, found.num_processes)
     try:
         yield
-        watch.stop()
-        found.wait_for_everyone()                       # nobody leaves while the first process's store is asked
+        found.wait_for_everyone()                       # who is done first goes on beating for those that still write
     except RuntimeError as error:
         if isinstance(error, distributed.DistError) or any(word in str(error).lower() for word in GONE):
             raise RuntimeError(sentence("another process of this training has ended")) from error
