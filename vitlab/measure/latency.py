@@ -15,7 +15,7 @@ import torch
 from pandas import DataFrame
 from torch import Tensor, nn
 
-from vitlab.evaluation import evaluating
+from vitlab.evaluation import check_net, evaluating
 from vitlab.measure.speed import check_stop, prepare
 from vitlab.numbers import whole
 
@@ -105,6 +105,7 @@ def turns(entries: Mapping[str, tuple], image: Tensor, *, runs: int = LEAST,
 def ready(image: Tensor, runner: nn.Module | Session, point: Any = None, precision: str | None = None) -> Callable[[], float]:
     """A function that runs one pass and returns its seconds."""
     if isinstance(runner, nn.Module):
+        check_net(runner)
         return prepare(runner, image, point, "fp32" if precision is None else precision)
     if isinstance(runner, type) or any(not hasattr(runner, name) for name in ("device", "precision", "threads")) \
             or not callable(runner):
