@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.slow
-SCRIPTS = {"kills": 4, "flips": 24, "disks": 7, "uploads": 40, "ranks": 2}     # trials of the short form
+SCRIPTS = {"kills": 4, "flips": 24, "disks": 7, "uploads": 20, "ranks": 2}     # trials of the short form
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked, and killed, as on Unix")
