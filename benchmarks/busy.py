@@ -19,8 +19,9 @@ import pandas as pd
 import torch
 
 import vitlab
+from vitlab import threads
 from vitlab.measure.records import DATA, write
-from vitlab.train import loop, threads
+from vitlab.train import loop
 
 NETS = {"supervit": {}, "dvt": {"grids": (4, 5, 7)}, "revit": {}}
 HOG = "import torch; torch.set_num_threads({n}); x = torch.rand(1500, 1500)\nwhile True: x @ x"

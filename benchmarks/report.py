@@ -1,10 +1,11 @@
-"""README's numbers and figures, made from the saved results.  python benchmarks/report.py
+"""The numbers and figures of both READMEs, made from the saved results.  python benchmarks/report.py
 
-Rewrites the tables between README's markers and figures/speed.png, alone.png and tradeoff.png; the pictures of
-the explorers, figures/explorer_NN.png, are taken by tests/panels.py. Cost has one unit, which README explains once:
-GFLOPs, 1e9 multiply-adds per picture, `gmacs` in the results.
+Rewrites the tables between the markers of README.md and data/results/README.md, and four figures: side_by_side, speed, alone,
+tradeoff; the pictures of the explorers, figures/explorer_NN.png, are taken by tests/panels.py. Cost has one unit, which
+each explains once: GFLOPs, 1e9 multiply-adds per picture, `gmacs` in the results.
 """
 import re
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -12,7 +13,8 @@ from vitlab import checkpoint, plots
 from vitlab.measure import paper
 from vitlab.measure.records import DATA
 
-RESULTS, README = DATA / "results", DATA.parent / "README.md"
+RESULTS = DATA / "results"
+PAGES = DATA.parent / "README.md", RESULTS / "README.md"
 
 
 def read(name: str) -> pd.DataFrame:
@@ -291,19 +293,49 @@ def schedules() -> str:
     return f"{markdown(table.replace('nan', ''))}\n\n{where(rows.iloc[0])}"
 
 
+def headline() -> str:
+    """One line for each method: a point of its paper, what the multiply-adds promise, what the clock says."""
+    points, cascades, lengths = speed_rows().query("source == 'ours'"), read("dvt_speed_cpu_fp32"), read("revit_speed_cpu_fp32")
+    spvit, svit = (read(f"{name}_speed_cpu_fp32") for name in ("spvit", "svit"))
+    rows = [("SuperViT", "DeiT-S, 14×14 patches, keep rate 0.5", points.query("length == 14 and keep == 0.5")),
+            ("SuperViT", "DeiT-S, 8×8 patches, keep rate 0.5", points.query("length == 8 and keep == 0.5")),
+            ("DVT", "three T2T-ViT-12, half leave at each exit, against all going through",
+             cascades.query("grids == '7 -> 10 -> 14' and name != 'full'")),
+            ("ReViT", "DeiT-S, 7×7, 10×10 and 14×14 patches to 77, 25 and 26 of 128 pictures", lengths[lengths.gmacs_ratio > 1]),
+            ("SPViT", "DeiT-S, a budget of 2.64 GFLOPs", spvit[spvit.name.str.startswith("2.64 GFLOPs")]),
+            ("SViT", "DeiT-S, k = 0.7", svit[svit.name.str.startswith("keep 0.7")])]
+    first = [(method, what, part.iloc[0]) for method, what, part in rows]
+    return markdown(pd.DataFrame([{
+        "method": method, "net": what, "GFLOPs": gflops(row.gmacs),
+        "promised": f"{row.flops_speed_up if 'flops_speed_up' in row else row.gmacs_ratio:.2f}×",
+        "measured": f"{row.speed_up:.2f}×"} for method, what, row in first]))
+
+
+def side_by_side() -> pd.DataFrame:
+    """A row per method and point, means over the seeds; points of one method by their place, cheapest first."""
+    rows = read("side_by_side_points")
+    place = rows.groupby(["seed", "method"]).cumcount()
+    mean = rows.assign(place=place).groupby(["method", "place"], sort=False, as_index=False)[["gmacs", "top1"]].mean()
+    return mean.assign(source="ours")
+
+
 def main() -> None:
     plots.save(plots.speed(speed_rows()), "speed")
     alone = read("supervit_small_points").query("training != 'plain'").assign(length=lambda f: f.length.map(lambda n: f"{n}×{n}"))
     plots.save(plots.by_group(alone, x=("length", "keep"), color="training"), "alone")
     shipped = read("supervit_shipped_points").groupby(["length", "keep"], as_index=False).mean(numeric_only=True)
     plots.save(plots.tradeoff(shipped.assign(method="supervit", source="ours")), "tradeoff")
-    README.write_text(filled(README.read_text()))
+    plots.save(plots.tradeoff(side_by_side(), line="method", marker="none"), "side_by_side")
+    for page, text in zip(PAGES, filled(page.read_text() for page in PAGES)):
+        page.write_text(text)
 
 
-def filled(text: str) -> str:
-    """README with its generated parts, each between its markers, as the saved results have them now."""
-    parts = {"speed": speed_table(), "small": small_table(), "shipped": shipped_table(), "claims": claims(),
-             "dvt costs": dvt_costs(), "dvt speed": dvt_speed(), "dvt small": dvt_small(), "dvt shipped": dvt_shipped(),
+def filled(texts: Iterable[str]) -> list[str]:
+    """Pages with their generated parts, each between its markers, as the saved results have them now."""
+    texts = list(texts)
+    parts = {"headline": headline(), "speed": speed_table(), "small": small_table(), "shipped": shipped_table(),
+             "claims": claims(), "dvt costs": dvt_costs(), "dvt speed": dvt_speed(),
+             "dvt small": dvt_small(), "dvt shipped": dvt_shipped(),
              "revit speed": revit_speed(), "revit training": revit_training(), "revit": revit_table(),
              "revit assigners": revit_assigners(), "revit shipped": revit_shipped(),
              "spvit speed": token_speed("spvit_speed_cpu_fp32", "patches left"), "spvit latency": spvit_latency(),
@@ -315,10 +347,11 @@ def filled(text: str) -> str:
              "schedules": schedules()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
-        text, found = between.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text)
-        if found != 1:
-            raise ValueError(f"README.md needs one pair of markers <!-- {name} --> and <!-- end -->, it has {found}")
-    return text
+        done = [between.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text) for text in texts]
+        texts = [text for text, _ in done]
+        if (found := sum(count for _, count in done)) != 1:
+            raise ValueError(f"the pages need one pair of markers <!-- {name} --> and <!-- end -->, they have {found}")
+    return texts
 
 
 if __name__ == "__main__":

@@ -152,6 +152,11 @@ call("latency_race", lambda w: (measure.latency_race, {"entries": {"a": (w.net, 
                                                        "stop": None}), image=KINDS["images"],
      entries=lambda w: [None, *OBJECTS, {"a": 3}, {"a": ("x", None)}, {"a": (w.net, 3)}, {"a": (w.net, None, "x")},
                         {"a": (w.net, None, "fp32", 2)}])
+call("Governor", lambda w: (vitlab.Governor, {"method": w.net, "table": pd.DataFrame(
+    {"point": [str(w.net.points[0])], "top1": [50.0], "images_per_s": [10.0]}), "images_per_s": 5.0, "patience": 1.0}),
+     table=lambda w: [None, *OBJECTS, pd.DataFrame({"a": [1]}),
+                      pd.DataFrame({"point": ["x"], "top1": [1.0], "images_per_s": [1.0]})],
+     images_per_s=lambda w: POSITIVE, patience=lambda w: POSITIVE)
 call("answers", lambda w: (vitlab.answers, {"method": w.net, "data": w.set, "point": None, "batch": 50}))
 call("sweep", lambda w: (vitlab.sweep, {"method": w.net, "data": w.set, "points": w.net.points[:1], "batch": 4,
                                         "precision": "fp32", "rounds": 1, "baseline": None}),
@@ -163,6 +168,12 @@ call("leaving", lambda w: (measure.leaving, {"method": w.dvt, "images": w.images
      method=lambda w: [*nets(w), w.net])
 call("focus", lambda w: (measure.focus, {"method": w.net, "data": w.set, "point": None, "batch": 50}))
 call("by_region", lambda w: (measure.by_region, {"method": w.net, "data": w.set, "point": None, "batch": 50}))
+call("agreement", lambda w: (measure.agreement, {"traces": {"a": w.trace, "b": w.trace}}),
+     traces=lambda w: [None, *OBJECTS, {}, {"a": w.trace}, {"a": w.trace, "b": 3}, {"a": w.trace, "b": vitlab.Trace()}, w.trace])
+call("pays", lambda w: (measure.pays, {"method": w.net, "tokens": (10, 5), "batches": (1,), "precision": "fp32", "rounds": 1,
+                                       "stop": None}),
+     tokens=lambda w: [*OBJECTS, 3, (), (0,), (1000,), (2.5,), ("a",), [None]],
+     batches=lambda w: [None, *OBJECTS, 3, (), (0,), (2.5,), ("a",), [None], (1 << 40,)])
 for name in ("layers", "fate", "overlap", "used"):
     call(name, lambda w, name=name: (getattr(measure, name), {"trace": w.trace}))
 call("facts", lambda w: (measure.facts, {"device": "cpu"}))
@@ -335,6 +346,13 @@ call("plots.boxes", lambda w: (plots.boxes, {"pictures": [w.picture], "classes":
                      {"a": [{"boxes": np.array([[1.0, 1, 2, 2]]), "labels": np.array([7])}]}])
 for name in ("by_batch", "by_group", "exits", "fates", "speed", "tokens_by_layer", "tradeoff"):
     call(f"plots.{name}", lambda w, name=name: (getattr(plots, name), {"data": w.frame}), data=frames)
+call("plots.kept_by", lambda w: (plots.kept_by, {"picture": w.picture, "traces": {"a": w.trace}, "row": 0}),
+     traces=lambda w: [None, *OBJECTS, {}, {"a": 3}, {"a": vitlab.Trace()}, w.trace])
+call("plots.schedules", lambda w: (plots.schedules, {"data": w.frame}), data=frames)
+call("plots.held", lambda w: (plots.held, {"data": w.frame}), data=frames)
+call("plots.pays", lambda w: (plots.pays, {"data": w.frame}), data=frames)
+call("plots.pays(marks)", lambda w: (partial(plots.pays, measure.pays(w.net, (10, 5), (1,), rounds=1)), {"marks": None}),
+     marks=lambda w: [value for value in OBJECTS if value is not None] + [3, "a", {"a": None}, {1: 3}, {"": 3}, [3]])
 call("plots.training", lambda w: (plots.training, {"history": w.frame}), history=frames)
 call("plots.tradeoff of columns", lambda w: (partial(plots.tradeoff, w.frame), {"x": "gmacs", "y": "top1", "color": "method"}),
      line=lambda w: [3, [], {}, THING], marker=lambda w: [3, [], {}, THING], here=lambda w: [*OBJECTS[:3], {"nope": 1}, THING])

@@ -1,4 +1,4 @@
-"""What a stage of DVT takes over: an MLP made wider, and relations computed in parts of bounded memory."""
+"""What a stage of DVT takes over: an MLP made wider, and relations in pieces that stay in the cache."""
 from functools import partial
 
 import pytest
@@ -6,8 +6,9 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
+from vitlab.backbones import by_the_book
 from vitlab.methods.dvt import reuse
-from vitlab.methods.dvt.reuse import Relations, widen
+from vitlab.methods.dvt.reuse import Enlarge, Naive, Relations, pointwise, widen
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -26,13 +27,45 @@ def test_a_widened_mlp_starts_as_the_one_that_was_there(bias):
     assert torch.equal(block.mlp.fc1.bias, first.bias) if bias else block.mlp.fc1.bias is None
 
 
-@pytest.mark.parametrize(("room", "parts"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (4.9, [4, 1]), (5, [5]), (0.5, [1] * 5)])
-def test_hidden_channels_of_relations_never_take_more_than_their_room(monkeypatch, room, parts):
-    relations, seen = Relations(2, 1, "all", [0], "mlp", None, False), []
-    relations.net.register_forward_hook(lambda net, inputs, output: seen.append(len(output)))
-    monkeypatch.setattr(reuse, "HIDDEN_BYTES", int(room * 4 * relations.hidden * 7 ** 2))
+@pytest.mark.parametrize("kind, source", [("mlp", "all"), ("linear", "all"), ("mlp", "same")])
+@pytest.mark.parametrize("room", [1, 7, 49, 1000])
+def test_relations_in_pieces_that_stay_in_the_cache_are_the_convolutions_of_all(monkeypatch, kind, source, room):
+    torch.manual_seed(0)
+    relations, up = Relations(2, 3, source, [0, 1, 2], kind, None, False), torch.randn(5, 6, 7, 7)
+    monkeypatch.setattr(reuse, "CACHE", 8 * relations.hidden * room)       # bytes of hidden channels and their GELU
+    pieces = []
+    monkeypatch.setattr(reuse, "pointwise", lambda net, x: pieces.append(x.shape[0] * x.shape[2]) or pointwise(net, x))
+    whole = relations.net(up)
     with torch.no_grad():
-        assert relations(torch.randn(5, 2, 7, 7)).shape == (5, 2, 7, 7)
-    assert seen == parts
-    relations(torch.randn(5, 2, 7, 7))                                     # what is trained is kept anyway
-    assert seen == [*parts, 5]
+        torch.testing.assert_close(relations(up), whole, atol=1e-6, rtol=1e-5)
+    assert max(pieces) <= (room if room < 49 else 5 * 49) and sum(pieces) == 5 * 49
+    torch.testing.assert_close(relations(up), whole, atol=1e-6, rtol=1e-5)              # what is trained is kept anyway
+    assert pieces[-1] == 5 * 49
+    with by_the_book():
+        assert torch.equal(relations(up), whole)
+
+
+def test_gradients_of_relations_are_those_of_the_convolutions():
+    torch.manual_seed(0)
+    relations, up = Relations(2, 3, "all", [0, 1, 2], "mlp", None, False), torch.randn(5, 6, 7, 7, requires_grad=True)
+    weight = torch.randn(5, 6, 7, 7)
+    mine, theirs = (torch.autograd.grad((net(up) * weight).sum(), [up, *relations.net.parameters()]) for net in (
+        relations, relations.net))
+    for here, there in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(here, there, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Enlarge, Naive])
+@pytest.mark.parametrize("few", [1, 2, 9])
+def test_a_finer_grid_for_training_image_by_image_and_by_the_book_is_one_and_the_same(monkeypatch, kind, few):
+    enlarge, up = kind(4, 6, 1), torch.randn(5, 2, 17, 17, requires_grad=True)
+    monkeypatch.setattr(reuse, "CACHE", few * 4 * 2 * 37 ** 2 // 2)
+    with by_the_book():
+        truth = enlarge.both(up)
+    torch.testing.assert_close(enlarge.both(up), truth, atol=1e-5, rtol=1e-5)
+    weight = torch.randn_like(truth)
+    mine, theirs = (torch.autograd.grad((part * weight).sum(), up)[0] for part in (enlarge.both(up), truth))
+    torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(enlarge.both(up), truth, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(enlarge.first(up, 1), truth[..., :1, :], atol=1e-5, rtol=1e-5)

@@ -7,6 +7,7 @@ from samples import pictures, sharpen
 
 import vitlab
 from vitlab import backbones
+from vitlab.backbones import by_the_book
 from vitlab.methods.revit import PAPER, Point, stems
 from vitlab.methods.revit.assigner import MICRO
 from vitlab.methods.revit.distillation import attention_transfer, feature_transfer
@@ -137,7 +138,8 @@ def test_all_lengths_start_from_a_plain_nets_weights():
     torch.nn.init.normal_(plain.blocks[3].norm2.weight)
     method.init_from(plain)
     images = pictures(2, 96)
-    assert torch.equal(method.eval()(images), plain.eval()(images))
+    with by_the_book():
+        assert torch.equal(method.eval()(images), plain.eval()(images))
     assert torch.equal(method.vit.blocks[3].norm2.of["17"].weight, plain.blocks[3].norm2.weight)
     torch.testing.assert_close(method.embed.pos["4"][:, 0], plain.pos_embed[:, 0])
     even = torch.full((1, 3, 96, 96), 0.3)                               # resampled kernels see the same flat picture
@@ -316,7 +318,7 @@ def test_grouping_changes_no_answer(cards):
     lengths = [(4, 5, 7)[card] for card in cards]
     alone = torch.cat([method(image[None], Point(n)) for image, n in zip(images, lengths, strict=True)])
     torch.testing.assert_close(logits, alone, atol=1e-5, rtol=0)
-    assert torch.equal(method(images), logits)
+    torch.testing.assert_close(method(images), logits, atol=1e-6, rtol=1e-5)
     assert trace.exit.tolist() == cards
     assert len(trace.layers) == len(method.vit.blocks) * len(set(cards))
     for layer in trace.layers:

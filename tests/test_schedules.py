@@ -5,6 +5,7 @@ from samples import pictures
 
 import vitlab
 from vitlab import backbones, schedules
+from vitlab.backbones import by_the_book
 from vitlab.block import qkv
 from vitlab.schedules import Scheduled, best, fused, merged, published, schedule
 
@@ -45,7 +46,8 @@ def test_so_many_tokens_are_in_attention_and_mlp(way, attended, fed):
         block.attn.qkv.register_forward_hook(lambda part, given, _: seen["attn"].append(given[0].shape[1]))
         block.mlp.register_forward_hook(lambda part, given, _: seen["mlp"].append(given[0].shape[1]))
     images = pictures(3)
-    together = net(images)
+    with by_the_book():
+        together = net(images)
     assert (seen["attn"], seen["mlp"]) == (attended, fed)
     torch.testing.assert_close(together, torch.cat([net(images[[n]]) for n in range(3)]), atol=1e-5, rtol=1e-5)
     assert vitlab.gmacs(net, images)[0] < vitlab.gmacs(vitlab.Dense(vit()), images)[0]

@@ -3,8 +3,8 @@ import pytest
 import torch
 from test_train import EVERYTHING, blobs, coin, same
 
+from vitlab.threads import HOLD, IN_A_ROW, TRIAL, Threads, as_pays
 from vitlab.train import fit
-from vitlab.train.threads import HOLD, IN_A_ROW, TRIAL, Threads, as_pays
 
 
 class Machine:

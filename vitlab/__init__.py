@@ -16,7 +16,7 @@ HOME = {
     "TLA": "vitlab.methods.revit.assigner", "SPViT": "vitlab.methods.spvit", "SViT": "vitlab.methods.svit",
     "Trace": "vitlab.trace", "Recipe": "vitlab.recipe", "fit": "vitlab.train", "save": "vitlab.checkpoint",
     "gmacs": "vitlab.measure", "throughput": "vitlab.measure", "answers": "vitlab.measure", "sweep": "vitlab.measure",
-    "latency": "vitlab.measure", "export": "vitlab.edge",
+    "latency": "vitlab.measure", "export": "vitlab.edge", "Governor": "vitlab.governor",
     "explore": "vitlab.widgets",
 }
 ROOMS = {name: f"vitlab.{name}" for name in ("attribution", "backbones", "block", "cascade", "data", "edge", "measure",

@@ -2,24 +2,29 @@
 
 A pre-norm block is `x = x + attention(norm1(x)); x = x + mlp(norm2(x))`. All five papers change only what happens
 between these steps, so the steps are free functions over the submodules of an ordinary timm Block.
-Letters: B images · T tokens · H heads · d head width · D width.
+Letters: B images · T tokens · n of them that ask · H heads · d head width · D width.
 """
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def qkv(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalise and project: [B, T, D] -> queries, keys and values, three [B, H, T, d]."""
-    attn = block.attn
-    q, k, v = attn.qkv(block.norm1(x)).unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+def qkv(block: nn.Module, x: Tensor, n: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise and project: [B, T, D] -> queries [B, H, n, d] of the first n tokens, None being all; keys and values of all."""
+    attn, x = block.attn, block.norm1(x)
+    if n is None or type(attn.qkv) is not nn.Linear:
+        q, k, v = attn.qkv(x).unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return attn.q_norm(q[:, :, :n]), attn.k_norm(k), v
+    parts = attn.qkv.weight.tensor_split(3), (None,) * 3 if attn.qkv.bias is None else attn.qkv.bias.tensor_split(3)
+    q, k, v = (F.linear(y, *part).unflatten(2, (attn.num_heads, -1)).transpose(1, 2)
+               for y, *part in zip((x[:, :n], x, x), *parts, strict=True))
     return attn.q_norm(q), attn.k_norm(k), v
 
 
 def attention(block: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The residual update of attention, [B, T, D], by the fused kernel.
+    """The residual update of attention, [B, n, D], by the fused kernel.
 
-    `mask` broadcasts to [B, H, T, T]: bool says which keys are allowed, float is added to the logits.
+    `mask` broadcasts to [B, H, n, T]: bool says which keys are allowed, float is added to the logits.
     """
     drop = block.attn.attn_drop.p if block.training else 0.0
     return project(block, F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop))
@@ -59,9 +64,9 @@ def mean_attention(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
     return (logits.masked_fill(~mask, float("-inf")).softmax(-1) * there).sum(2) / there.sum(2)
 
 
-def mlp(block: nn.Module, x: Tensor) -> Tensor:
-    """The residual update of the MLP, [B, T, D]."""
-    return block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+def mlp(block: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+    """The residual update of the MLP, [B, T, D]; norm: what stands before it, None being the block's own."""
+    return block.drop_path2(block.ls2(block.mlp((norm or block.norm2)(x))))
 
 
 def project(block: nn.Module, y: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from timm.models.pit import PoolingVisionTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, narrow, pool, pooled, stages
+from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, narrow, pool, pooled, read_after, stages
 from vitlab.block import attention, mlp, qkv
 from vitlab.losses import cross_entropy
 from vitlab.trace import Trace, check_trace
@@ -23,7 +23,8 @@ class Method(Protocol):
     More is read where a class has it: `uses_teacher = True`, if `losses` reads its teacher, and `check_teacher(net)`, which
     refuses one that does not fit; FREE_KNOBS (a tuple), the names of constructor knobs on which no weight depends, so that a
     training run goes on whatever they are; `settled`, knobs as they are to be written into a checkpoint where that differs from
-    what was given; and `token_macs(trace)` [B], the multiply-adds that depend on how many tokens an image keeps.
+    what was given; `together(images, points)`, the logits at each of several points, where that costs less than one by
+    one; and `token_macs(trace)` [B], the multiply-adds that depend on how many tokens an image keeps.
     """
 
     vit: VisionTransformer
@@ -74,10 +75,10 @@ class Dense(nn.Module):
         """Logits [B, K] of images [B, 3, S, S]; equal to the timm model's own."""
         self.check(point)
         check_trace(trace)
-        return head(self.vit, self.features(images, trace))
+        return head(self.vit, self.features(images, trace, whole=trace is not None))
 
-    def features(self, images: Tensor, trace: Trace | None = None) -> Tensor:
-        """The tokens after the last block, [B, P + N, D]: what a student compares its own with."""
+    def features(self, images: Tensor, trace: Trace | None = None, whole: bool = True) -> Tensor:
+        """The tokens after the last block, [B, P + N, D], with which a student compares its own; the head's if not `whole`."""
         check_images(images, image_size(self.vit), self.vit.pos_embed)
         x, side = embed(self.vit, images), grid(self.vit)                  # [B, P + N, D]
         extra = x.shape[1] - side ** 2
@@ -85,8 +86,9 @@ class Dense(nn.Module):
             x, side = pool(stage, x, side, extra), stage.side
             ids = torch.arange(side * side, device=images.device).expand(images.shape[0], -1)
             for layer, block in stage.blocks.items():
-                q, k, v = qkv(block, x)
-                x = x + attention(block, q, k, v)
+                some = None if whole else read_after(self.vit, layer)
+                q, k, v = qkv(block, x, some)
+                x = x[:, :some] + attention(block, q, k, v)
                 if trace is not None:
                     trace.add(layer, (side, side), ids, q, k, extra=extra, pooled=pooled(self.vit))
                 x = x + mlp(block, x)

@@ -27,7 +27,9 @@ from vitlab.backbones.lvvit import LVViT
 from vitlab.backbones.make import NAMES, TIMM_NAMES, create, sibling
 from vitlab.backbones.narrow import importance, narrow
 from vitlab.backbones.pit import Stage, pool, pool_apart, pool_macs
+from vitlab.backbones.reading import by_the_book, counting, read_after
 
-__all__ = ["NAMES", "TIMM_NAMES", "LVViT", "Stage", "blocks", "check_backbone", "check_images", "check_stem", "create", "embed",
+__all__ = ["NAMES", "TIMM_NAMES", "LVViT", "Stage", "by_the_book", "blocks", "check_backbone", "check_images", "check_stem",
+           "counting", "create", "embed",
            "grid", "head", "image_size", "importance", "narrow", "pool", "pool_apart", "pool_macs", "pooled",
-           "prefix_tokens", "preprocessing", "resample_positions", "sibling", "stages", "start_from", "tokens"]
+           "prefix_tokens", "preprocessing", "read_after", "resample_positions", "sibling", "stages", "start_from", "tokens"]

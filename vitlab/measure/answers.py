@@ -1,5 +1,5 @@
 """Answers: what a method says of every image, and how a method does at every operating point."""
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,8 +16,6 @@ from vitlab.numbers import batch_of, whole
 from vitlab.trace import Trace, recorded
 
 
-@in_evaluation
-@torch.inference_mode()
 def answers(method: nn.Module, data, point: Any = None, *, batch: int = 50) -> pd.DataFrame:
     """A row per image of an image set: image, label, prediction, confidence, correct, exit, tokens, gmacs.
 
@@ -25,26 +23,57 @@ def answers(method: nn.Module, data, point: Any = None, *, batch: int = 50) -> p
     MLP; exit = the stage that answered, 0 without a cascade.
     Raises ValueError for pictures of another size, classes that the net does not know, or logits that are not finite.
     """
+    return at_points(method, data, [point], batch)[0]
+
+
+@in_evaluation
+@torch.inference_mode()
+def at_points(method: nn.Module, data, points: Sequence[Any], batch: int = 50) -> list[pd.DataFrame]:
+    """What `answers` says at each of several points. Methods that can compute them together do (`Method.together`)."""
     data, batch = image_set(data).for_net(method), batch_of(batch)
-    rows, known = [], {}
+    rows, known, way = [[] for _ in points], [{} for _ in points], adaptive if method.adaptive else alike
     for start in range(0, len(data), batch):
         index = list(range(start, min(start + batch, len(data))))
         images = beside(method, data.images(index))
         labels = data.labels[index].to(images.device)
+        for number, (logits, told) in enumerate(way(method, images, points, known)):
+            check_logits(logits, index)
+            confidence, prediction = logits.float().softmax(-1).max(-1)
+            rows[number].append(pd.DataFrame({
+                "image": index, "label": labels.cpu(), "prediction": prediction.cpu(), "confidence": confidence.cpu(),
+                "correct": (prediction == labels).cpu(), **told}))
+    tables = [pd.concat(parts, ignore_index=True) for parts in rows]
+    for table in tables:
+        table.attrs["classes"] = data.classes
+    return tables
+
+
+def adaptive(method: nn.Module, images: Tensor, points: Sequence[Any], known: list[dict]) -> Iterator[tuple[Tensor, dict]]:
+    """Logits [B, K] at each point, and exit, tokens and gmacs of each image; `known` remembers the costs."""
+    for point, costs in zip(points, known, strict=True):
         trace = Trace()
         logits = method(images, point, trace)
-        check_logits(logits, index)
-        confidence, prediction = logits.float().softmax(-1).max(-1)
-        fed = torch.stack([layer.fed.sum(1) for layer in trace.layers])    # [layers, B]
-        last = len(fed) - 1 - (fed.flip(0) > 0).int().argmax(0)            # the last block an image reached
-        rows.append(pd.DataFrame({
-            "image": index, "label": labels.cpu(), "prediction": prediction.cpu(), "confidence": confidence.cpu(),
-            "correct": (prediction == labels).cpu(), "exit": 0 if trace.exit is None else trace.exit.cpu(),
-            "tokens": fed.gather(0, last[None])[0].cpu(), "gmacs": from_trace(method, images, point, trace, known),
-        }))
-    table = pd.concat(rows, ignore_index=True)
-    table.attrs["classes"] = data.classes
-    return table
+        yield logits, {**way_of(trace), "gmacs": from_trace(method, images, point, trace, costs)}
+
+
+def alike(method: nn.Module, images: Tensor, points: Sequence[Any], known: list[dict]) -> Iterator[tuple[Tensor, dict]]:
+    """The same of a method whose images all cost the same: one is looked at, once."""
+    for point, told in zip(points, known, strict=True):
+        if not told:
+            trace = Trace()
+            method(images[:1], point, trace)
+            told |= {name: column[0] for name, column in way_of(trace).items()}
+            told |= {"gmacs": from_trace(method, images[:1], point, trace, {})[0]}
+    together = getattr(method, "together", None) or (lambda images, points: (method(images, point) for point in points))
+    yield from zip(together(images, points), known, strict=True)
+
+
+def way_of(trace: Trace) -> dict[str, np.ndarray]:
+    """At which exit each image answered, 0 without a cascade, and how many of its patches reached the last MLP: [B] each."""
+    fed = torch.stack([layer.fed.sum(1) for layer in trace.layers])        # [layers, B]
+    last = len(fed) - 1 - (fed.flip(0) > 0).int().argmax(0)                # the last block an image reached
+    exits = torch.zeros_like(last) if trace.exit is None else trace.exit
+    return {"exit": exits.cpu().numpy(), "tokens": fed.gather(0, last[None])[0].cpu().numpy()}
 
 
 def check_logits(logits: Tensor, index: Sequence[int]) -> None:
@@ -69,7 +98,7 @@ def sweep(method: nn.Module, data, points: Sequence[Any] | None = None, *, batch
         check_net(baseline)
     check_precision(precision)
     rounds = whole(rounds, "rounds", 1, MOST)
-    table = [answers(method, data, point) for point in points]
+    table = at_points(method, data, points)
     cost = [t.gmacs.mean() for t in table]
     images = data.sample(batch).images(slice(None))
     yard = (method, points[int(np.argmax(cost))]) if baseline is None else (baseline, None)

@@ -1,7 +1,8 @@
 """Cost: multiply-adds of one image at one operating point, counted while the net really runs.
 
 The unit is 1e9 multiply-adds, which all five papers call GFLOPs: convolutions, linear layers and the two matrix products of
-attention. LayerNorm, softmax, GELU and additions are not counted.
+attention. LayerNorm, softmax, GELU and additions are not counted. The last block is, for all tokens, as the papers have it,
+though a net that answers from its class token computes it for that one alone (see `backbones.reading`).
 """
 import math
 import warnings
@@ -19,6 +20,7 @@ from torch.backends import mha
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from vitlab.backbones import by_the_book
 from vitlab.evaluation import beside, in_evaluation
 from vitlab.trace import Trace
 
@@ -79,8 +81,8 @@ def count(method: nn.Module, image: Tensor, point: Any) -> float:
 
 
 def counted(run: Callable[[], Any]) -> float:
-    """Multiply-adds of whatever runs."""
-    with in_parts(), FlopCounterMode(display=False) as counter:
+    """Multiply-adds of whatever runs, the last block for all tokens, as papers count it."""
+    with in_parts(), by_the_book(), FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops() / 2
 
@@ -132,7 +134,7 @@ def audit(method: nn.Module, image: Tensor, point: Any = None) -> dict[str, floa
     image = beside(method, image)
     if image.dim() != 4 or len(image) != 1:
         raise ValueError(f"an audit is that of one image [1, 3, S, S], not of {list(image.shape)}; give images[:1]")
-    with warnings.catch_warnings():
+    with by_the_book(), warnings.catch_warnings():
         warnings.simplefilter("ignore")                                   # torch.jit, which fvcore needs, warns on import and use
         from fvcore.nn import FlopCountAnalysis
 

@@ -14,6 +14,7 @@ from pandas import DataFrame
 from torch import Tensor, nn
 
 from vitlab.evaluation import beside, evaluating, in_evaluation
+from vitlab.measure.rounds import in_turns
 from vitlab.numbers import real, whole
 from vitlab.words import one_of
 
@@ -31,6 +32,7 @@ class Speed:
     precision: str
     runs: int                   # timed passes, after the warm-up
     spread: float               # (slowest - fastest) / median pass
+    threads: int                # of torch's: as many as were fastest
 
     def __float__(self) -> float:
         return self.images_per_s
@@ -47,13 +49,8 @@ def throughput(method: nn.Module, images: Tensor, point: Any = None, *, precisio
     run = prepare(method, images, point, precision)
     seconds, runs = real(seconds, "seconds", 0, MOST), whole(runs, "runs", 1, MOST)
     check_stop(stop)
-    run()
-    times, begin = [], time.perf_counter()
-    while len(times) < runs or time.perf_counter() - begin < seconds:
-        if stop is not None and stop():
-            return None
-        times.append(run())
-    return speed_of(times, images, method, precision)
+    found = in_turns({"": run}, runs, next(method.parameters()).device, seconds=seconds, stop=stop)
+    return None if found is None else speed_of(found[0][""], images, method, precision, found[1])
 
 
 def race(entries: dict[str, tuple[nn.Module, Any]], images: Tensor, *, precision: str = "fp32", rounds: int = 7,
@@ -61,26 +58,22 @@ def race(entries: dict[str, tuple[nn.Module, Any]], images: Tensor, *, precision
     """Entries {name: (method, point)} run in turn, round by round, on the same batch [B, 3, S, S].
 
     A row per entry: name, images_per_s (median), speed_up (median over rounds of the first entry's time / its own, so the first
-    is the yardstick), batch, device, precision, runs, spread. None as soon as `stop()` says so.
+    is the yardstick), batch, device, precision, runs, spread, threads (see `rounds`). None as soon as `stop()` says so.
     """
     if not isinstance(entries, Mapping) or not entries or not all(map(is_pair, entries.values())):
         raise ValueError("a race needs at least one entry {name: (method, point)}")
     rounds = whole(rounds, "rounds", 1, MOST)
     check_stop(stop)
     runs = {name: prepare(method, images, point, precision) for name, (method, point) in entries.items()}
-    times: dict[str, list[float]] = {name: [] for name in runs}
     with evaluating(*(method for method, _ in entries.values())):
-        for turn in range(rounds + 1):                                     # the first round warms up
-            for name, run in runs.items():
-                if stop is not None and stop():
-                    return None
-                seconds = run()
-                if turn:
-                    times[name].append(seconds)
+        found = in_turns(runs, rounds, next(next(iter(entries.values()))[0].parameters()).device, stop=stop)
+    if found is None:
+        return None
+    times, threads = found
     first = times[next(iter(times))]
     rows = []
     for name, (method, _) in entries.items():
-        speed = speed_of(times[name], images, method, precision)
+        speed = speed_of(times[name], images, method, precision, threads)
         rows.append({"name": name, **vars(speed), "speed_up": median(a / b for a, b in zip(first, times[name]))})
     return DataFrame(rows)
 
@@ -125,8 +118,8 @@ def synchronise(device: torch.device) -> None:
         getattr(torch, device.type).synchronize()
 
 
-def speed_of(times: list[float], images: Tensor, method: nn.Module, precision: str) -> Speed:
+def speed_of(times: list[float], images: Tensor, method: nn.Module, precision: str, threads: int) -> Speed:
     """Seconds of several passes as one Speed."""
     middle = median(times)
     device = str(next(method.parameters()).device)
-    return Speed(len(images) / middle, len(images), device, precision, len(times), (max(times) - min(times)) / middle)
+    return Speed(len(images) / middle, len(images), device, precision, len(times), (max(times) - min(times)) / middle, threads)

@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vitlab import cascade
-from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size
+from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, read_after
 from vitlab.block import attention, mlp, qkv
 from vitlab.cascade import Point
 from vitlab.losses import cross_entropy
@@ -58,8 +58,9 @@ class AdaptiveDepth(nn.Module):
         x = embed(self.vit, images) if x is None else x
         for layer in range(self.stops[number - 1] if number else 0, self.stops[number]):
             block = self.vit.blocks[layer]
-            q, k, v = qkv(block, x)
-            x = x + attention(block, q, k, v)
+            some = None if trace is not None else read_after(self.vit, layer)
+            q, k, v = qkv(block, x, some)
+            x = x[:, :some] + attention(block, q, k, v)
             if trace is not None:
                 trace.add(layer, (side, side), ids, q, k, extra=extra)
             x = x + mlp(block, x)

@@ -10,16 +10,20 @@ Where paper and official code differ we follow the code (its counts make the pap
   * an LV-ViT's second head counts a quarter, where LV-ViT's own answer has a half of it.
 Departures from both: positions and class token are not weight-decayed (the code means to, but misses the names); position
 tables of shorter lengths start as the backbone's own table resampled (`resample=False`: each drawn anew, as in the code);
-sub-nets are drawn from torch's seeded generator, not from an unseeded one; for backbones of other depths than those in
+sub-nets are drawn from torch's seeded generator, not from an unseeded one; what the sub-nets of one length have in common, the
+blocks before the first drop, is computed once in a step, so that they share its dropped paths and, in an LV-ViT's stem, one
+update of its running means (`share_prefix=False`: each on its own, as in the code); for backbones of other depths than those in
 `DROP_BLOCKS` the drop blocks stand at the same fractions of the depth, and for other grids than 14 the lengths at the same
 fractions of the grid; every pass of an LV-ViT learns by its whole answer (in the code by the class token's part, but for the
 first, which has the losses that `vitlab.backbones.lvvit` leaves out).
 """
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from math import ceil
+from operator import attrgetter
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +40,7 @@ from vitlab.backbones import (
     grid,
     head,
     image_size,
+    read_after,
     resample_positions,
     tokens,
 )
@@ -129,6 +134,7 @@ class SuperViT(nn.Module):
     subnets: "four" per step (Sec. 3.3) or "all".  objective: "ce_kl" (Eq. 10) or "ce" (Fig. 4b).
     token_type: which tokens go, "low" (the method), "80_20" (Table 5), "random" or "high".
     align, mode: how the picture is resized (Table 8).  embedding: "shared" or "individual" patch embeddings (Table 8).
+    share_prefix: a step computes the blocks before the first drop once for each length: faster, and larger in memory.
     Only sizes, only rates (Fig. 4a) and individually trained sub-nets (Table 3) are `rates=(1.0,)`, `lengths=(14,)` and
     one value of each. Raises ValueError for a knob that makes no sense.
     """
@@ -139,7 +145,7 @@ class SuperViT(nn.Module):
     def __init__(self, vit: VisionTransformer, lengths: tuple[int, ...] | None = None, rates: tuple[float, ...] = (0.5, 0.7, 1.0),
                  drop_blocks: tuple[int, ...] | None = None, *, subnets: str = "four", objective: str = "ce_kl",
                  token_type: str = "low", count_cls: bool = True, align: str = "image_ac", mode: str = "bilinear",
-                 embedding: str = "shared", resample: bool = True):
+                 embedding: str = "shared", resample: bool = True, share_prefix: bool = True):
         super().__init__()
         check_backbone(vit)
         self.vit, side, depth = vit, grid(vit), len(vit.blocks)
@@ -151,6 +157,7 @@ class SuperViT(nn.Module):
             wholes(drop_blocks, f"drop_blocks must be ascending block numbers from 1 to {depth}"))
         self.subnets, self.objective, self.token_type, self.embedding = subnets, objective, token_type, embedding
         self.align, self.mode, self.count_cls = align, mode, flag(count_cls, "count_cls")
+        self.share_prefix = flag(share_prefix, "share_prefix")
         self.check_knobs()
         if isinstance(vit, LVViT):
             vit.aux_weight = AUX_WEIGHT
@@ -241,16 +248,20 @@ class SuperViT(nn.Module):
         point = self.check(point)
         check_images(images, image_size(self.vit), self.vit.cls_token)
         check_trace(trace)
+        return self.run(self.patchify(images, point.length), point, trace=trace)
+
+    def run(self, x: Tensor, point: Point, first: int = 0, trace: Trace | None = None) -> Tensor:
+        """Logits [B, K] of all tokens [B, P + N, D] that come to the block `first`, 0-based, before which none is dropped."""
         length, extra, kept = point.length, self.vit.num_prefix_tokens, self.schedule(point)
         choose = TOKEN_TYPES[self.token_type]
-        prefix = torch.arange(extra, device=images.device).expand(images.shape[0], -1)
-        ids = torch.arange(length ** 2, device=images.device).expand(images.shape[0], -1)
-        x = self.patchify(images, length)                                  # [B, P + N, D]
-        for layer, block in enumerate(self.vit.blocks):
-            q, k, v = qkv(block, x)
-            x = x + attention(block, q, k, v)
+        prefix = torch.arange(extra, device=x.device).expand(x.shape[0], -1)
+        ids = torch.arange(length ** 2, device=x.device).expand(x.shape[0], -1)
+        for layer, block in enumerate(self.vit.blocks[first:], first):
+            some = None if trace is not None else read_after(self.vit, layer)
+            q, k, v = qkv(block, x, some)
+            x = x[:, :some] + attention(block, q, k, v)
             here = ids
-            if layer in kept:
+            if layer in kept and some is None:
                 score = cls_attention(q, k).mean(1)[:, extra:]             # Eq. 5, [B, N]
                 top = choose(score, kept[layer])                           # [B, n]
                 x, ids = take(x, torch.cat([prefix, top + extra], 1)), take(ids, top)
@@ -259,17 +270,36 @@ class SuperViT(nn.Module):
             x = x + mlp(block, x)
         return head(self.vit, x)
 
+    def together(self, images: Tensor, points: Sequence[Point | None]) -> Iterator[Tensor]:
+        """Logits [B, K] at each of the points; what those of one length have in common is computed once."""
+        check_images(images, image_size(self.vit), self.vit.cls_token)
+        first = self.drop_blocks[0] - 1
+        for length, same in groupby(map(self.check, points), attrgetter("length")):
+            begun = self.vit.blocks[:first](self.patchify(images, length))
+            for point in same:
+                yield self.run(begun, point, first)
+
     def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
-        """Eq. 10, one sub-net after the other: CE at full keeping, KL to the same length's full keeping below it."""
+        """Eq. 10: CE at full keeping, KL to the same length's full keeping below it.
+
+        With `share_prefix` the sub-nets of a length are one graph and their terms one dict, those of the same name added up.
+        """
         for length, rates in self.passes():
-            full = self(images, Point(length, rates[0]))
-            yield {f"ce_{length}": cross_entropy(full, labels)}
-            for rate in rates[1:]:
-                part = self(images, Point(length, rate))
-                if self.objective == "ce_kl":
-                    yield {f"kl_{length}": kl(part, full)}
-                else:
-                    yield {f"ce_{length}": cross_entropy(part, labels)}
+            terms = self.terms(images, labels, [Point(length, rate) for rate in rates])
+            if self.share_prefix:
+                yield summed(terms)
+            else:
+                yield from ({name: term} for name, term in terms)
+
+    def terms(self, images: Tensor, labels: Tensor, points: Sequence[Point]) -> Iterator[tuple[str, Tensor]]:
+        """The losses of one length's sub-nets, by name, full keeping first."""
+        full, length = None, points[0].length
+        for logits in self.together(images, points) if self.share_prefix else map(partial(self, images), points):
+            if full is None or self.objective == "ce":
+                yield f"ce_{length}", cross_entropy(logits, labels)
+            else:
+                yield f"kl_{length}", kl(logits, full)
+            full = logits if full is None else full
 
     def passes(self) -> list[tuple[int, tuple[float, ...]]]:
         """The sub-nets of one step: (length, keep rates from full downwards).
@@ -282,6 +312,14 @@ class SuperViT(nn.Module):
         *smaller, largest = self.lengths
         lengths = [largest] + ([smaller[int(torch.randint(len(smaller), ()))]] if smaller else [])
         return [(n, (full, lower[int(torch.randint(len(lower), ()))]) if lower else (full,)) for n in lengths]
+
+
+def summed(terms: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Losses by name, those of one name added up."""
+    total: dict[str, Tensor] = {}
+    for name, term in terms:
+        total[name] = total[name] + term if name in total else term
+    return total
 
 
 RECIPE = Recipe(epochs=300, batch=1024, lr=1e-3, weight_decay=0.05, betas=(0.9, 0.999), warmup=5 / 300, min_lr=1e-5,

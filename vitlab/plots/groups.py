@@ -6,10 +6,11 @@ from numpy import ndarray
 from pandas import DataFrame
 
 from vitlab.numbers import whole
-from vitlab.plots.overlay import enlarge
-from vitlab.plots.pictures import panels
+from vitlab.plots.overlay import dimmed, enlarge
+from vitlab.plots.pictures import panels, present
 from vitlab.plots.rows import frame
 from vitlab.plots.theme import LEGEND_ABOVE, color_of, dress, faded, marker_of, title_of
+from vitlab.trace import Trace
 
 
 def by_group(data: DataFrame, *, x: str | Sequence[str] = "point", y: str = "top1", color: str = "method") -> go.Figure:
@@ -45,6 +46,22 @@ def places(rows: DataFrame, keys: list[str]) -> list:
     """Positions on a category axis, or on a nested one for two keys."""
     text = [[f"{v:g}" if isinstance(v, float) else str(v) for v in rows[k]] for k in keys]
     return text[0] if len(keys) == 1 else text
+
+
+def kept_by(picture: ndarray, traces: Mapping[str, Trace], *, row: int = 0) -> go.Figure:
+    """The patches that reach the MLP of each layer under several nets, a row of panels for each: as `kept`, every layer shown.
+
+    picture: uint8 [S, S, 3] of image `row` of every trace. Of a cascade the last net that the image came to is shown.
+    """
+    if not isinstance(traces, Mapping) or not traces:
+        raise ValueError('traces must be given by name, such as {"spvit": trace}')
+    rows = {}
+    for label, trace in traces.items():
+        passes = present(trace, row)
+        own = [part for part in passes if part.stages == passes[-1].stages]
+        rows[label] = [(dimmed(picture, part.fed[row].cpu().numpy(), part.grid),
+                        f"{part.layer + 1}: {int(part.fed[row].sum())} of {part.fed.shape[1]}") for part in own]
+    return gallery(rows, columns=max(map(len, rows.values())))
 
 
 def gallery(rows: dict[str, Sequence[tuple[ndarray, str]]], *, columns: int = 8) -> go.Figure:

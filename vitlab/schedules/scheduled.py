@@ -6,7 +6,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import check_backbone, check_images, embed, head, image_size
+from vitlab.backbones import check_backbone, check_images, embed, head, image_size, read_after
 from vitlab.block import attention, cls_attention, mlp, qkv
 from vitlab.losses import cross_entropy
 from vitlab.numbers import wholes
@@ -74,10 +74,11 @@ class Scheduled(nn.Module):
         for layer, block in enumerate(self.vit.blocks):
             if str(layer) in self.predictors:
                 x = predicted(x, self.predictors[str(layer)], self.attended[layer])
-            q, k, v = qkv(block, x)
+            some = read_after(self.vit, layer)
+            q, k, v = qkv(block, x, some)
             mask = None if size is None or layer == 0 else size.log().mT[:, None]      # [B, 1, 1, T]
-            x = x + attention(block, q, k, v, mask)
-            if self.fed[layer] < self.attended[layer]:
+            x = x[:, :some] + attention(block, q, k, v, mask)
+            if self.fed[layer] < self.attended[layer] and some is None:
                 x, size = self.fewer(x, size, q, k, self.fed[layer])
             x = x + mlp(block, x)
         return head(self.vit, x)

@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from vitlab.evaluation import evaluating
 from vitlab.numbers import flag
 from vitlab.recipe import Recipe, check_recipe
+from vitlab.threads import as_pays
 from vitlab.train import folder
 from vitlab.train.batches import DRAWS, Shares, own_randomness, seed_all
 from vitlab.train.door import check_net, check_teacher
@@ -32,7 +33,6 @@ from vitlab.train.identity import identity
 from vitlab.train.processes import processes, visiting
 from vitlab.train.replicas import Replicas, reduce, statistics
 from vitlab.train.run import Run, check, meet, mixer, prepare, trained
-from vitlab.train.threads import as_pays
 from vitlab.train.watch import together
 from vitlab.words import path_of
 
@@ -52,7 +52,7 @@ def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Modul
     out: a folder written at every epoch (see vitlab.train.folder). With `resume` the same run (see vitlab.train.identity)
     goes on where it stopped, and a finished one is only read, with a warning that says so. Ctrl-C ends the step, keeps it,
     and returns the history so far; what happened is in `.attrs["note"]`. On a CPU a step uses as many threads as pay, at most
-    torch's: torch.set_num_threads(1) makes runs equal bit for bit however busy the machine is (see vitlab.train.threads).
+    torch's: torch.set_num_threads(1) makes runs equal bit for bit however busy the machine is (see vitlab.threads).
     The same call in several processes (torchrun, accelerate's notebook_launcher) shares the images of every step among them or,
     with `replicas`, its token lengths (see
     vitlab.train.replicas): ((14,), (10, 7)) is two processes for a ReViT. One that dies or hangs ends the others (see

@@ -15,9 +15,9 @@ from torch.optim import Optimizer
 from vitlab.data.imageset import ImageSet, image_set
 from vitlab.data.picture import USUAL
 from vitlab.recipe import Recipe
+from vitlab.threads import Threads
 from vitlab.train.batches import Batches
 from vitlab.train.replicas import Replicas
-from vitlab.train.threads import Threads
 
 POSITIONS = ("pos", "pos[._]*", "*.pos", "*.pos[._]*")  # position tables, whatever a method calls them exactly
 FIRST_LR = 1e-6                                         # where warm-up begins (DeiT)

@@ -14,7 +14,8 @@ T2T-ViT-12 the context's 128 and 48 shrink with the width; for other grids than 
 tokens and positions are not weight-decayed (the code's list of them misses the names inside a cascade); the cosine of the
 schedule runs over all 310 epochs (the code's over 300, then ten at the lowest rate); where fewer images are left than the
 geometric rule means to let go, all of them leave (in the code none does).
-The context of the last block of the last stage reaches patches that nobody reads; it is kept because the paper counts it.
+The context of the last block of the last stage reaches patches that nobody reads: the paper counts it, and so do we, but it is
+not computed (see `backbones.reading`).
 """
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -24,7 +25,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vitlab import cascade
-from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, sibling
+from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, read_after, sibling
 from vitlab.block import attend, attention, attention_logits, mlp, qkv
 from vitlab.cascade import CRITERIA, Point
 from vitlab.losses import cross_entropy
@@ -39,14 +40,15 @@ from vitlab.words import one_of
 class Stage(nn.Module):
     """One Transformer of the cascade.
 
-    hands_on: the blocks whose logits the next stage wants; layerwise: it wants every block's features, not the last one's.
+    hands_on: the blocks whose logits the next stage wants; layerwise: it wants every block's features, not the last one's;
+    final: there is no next stage.
     """
 
     def __init__(self, vit: VisionTransformer, context: Context | None = None, relations: Relations | None = None,
-                 hands_on: Sequence[int] = (), layerwise: bool = False):
+                 hands_on: Sequence[int] = (), layerwise: bool = False, final: bool = False):
         super().__init__()
         self.vit, self.context, self.relations = vit, context, relations
-        self.hands_on, self.layerwise = frozenset(hands_on), layerwise
+        self.hands_on, self.layerwise, self.final = frozenset(hands_on), layerwise, final
         for layer in () if context is None else map(int, context.nets):
             widen(vit.blocks[layer], context.nets[str(layer)][-1].out_features)
 
@@ -58,18 +60,19 @@ class Stage(nn.Module):
         features, relations = [], []
         x = embed(self.vit, images)                                        # [b, P + N, D]
         for layer, block in enumerate(self.vit.blocks):
-            q, k, v = qkv(block, x)
-            bias = None if low is None else self.relations.bias(layer, low)
+            some = read_after(self.vit, layer) if self.final and trace is None else None
+            q, k, v = qkv(block, x, some)
+            bias = None if low is None else self.relations.bias(layer, low, some)
             if layer in self.hands_on:
                 logits = attention_logits(q, k) if bias is None else attention_logits(q, k) + bias
                 relations.append(logits)
                 x = x + attend(block, logits.softmax(-1), v)
             else:
-                x = x + attention(block, q, k, v, bias)
+                x = x[:, :some] + attention(block, q, k, v, bias)
             if trace is not None:
                 trace.add(layer, (side, side), ids, q, k, extra=extra, mask=bias)
             if self.context is not None and str(layer) in self.context.nets:
-                x = x + mlp(block, torch.cat([x, self.context(layer, up.features)], -1))
+                x = x + mlp(block, torch.cat([x, self.context(layer, up.features, some)], -1))
             else:
                 x = x + mlp(block, x)
             features.append(x)
@@ -129,7 +132,7 @@ class DVT(nn.Module):
                 Relations(heads, depth, relation_source, layers_of(relation_layers, depth), relation_net, finer, zero_relations)
                 if number and relations else None,
                 layers_of(relation_source, depth) if relations and side != self.grids[-1] else (),
-                feature_source == "layerwise"))
+                feature_source == "layerwise", final=side == self.grids[-1]))
         self.stages = nn.ModuleList(stages)
         self.set_thresholds(thresholds)
 

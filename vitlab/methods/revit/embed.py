@@ -35,6 +35,11 @@ class LengthNorm(nn.Module):
         return self.of[count](x)
 
 
+def norm_of(norm: nn.Module, count: int) -> nn.Module:
+    """The LayerNorm of pictures with so many tokens, however many of them it is given; one that is shared as it is."""
+    return norm.of[str(count)] if isinstance(norm, LengthNorm) else norm
+
+
 def length_norms(vit: VisionTransformer, counts: Sequence[int]) -> None:
     """Give every LayerNorm of a net one twin per token count."""
     for block in vit.blocks:

@@ -28,13 +28,13 @@ from timm.layers import trunc_normal_
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import LVViT, check_backbone, check_images, grid, image_size, sibling
+from vitlab.backbones import LVViT, check_backbone, check_images, grid, image_size, read_after, sibling
 from vitlab.block import attention, cls_attention, mlp, qkv
 from vitlab.losses import cross_entropy
 from vitlab.method import own_point
 from vitlab.methods.revit.assigner import TLA, choose, relative_cost
 from vitlab.methods.revit.distillation import SelfDistillation
-from vitlab.methods.revit.embed import LengthEmbed, copy_backbone, length_norms
+from vitlab.methods.revit.embed import LengthEmbed, copy_backbone, length_norms, norm_of
 from vitlab.numbers import flag, plain, real, whole, wholes
 from vitlab.recipe import Recipe
 from vitlab.trace import Trace, check_trace
@@ -164,22 +164,23 @@ class ReViT(nn.Module):
             return Point(self.lengths[0])
         return point
 
-    def run(self, images: Tensor, length: int, trace: Trace | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """M_li: the tokens [B, T, D] after the last block, and its queries and keys [B, H, T, d]."""
+    def run(self, images: Tensor, length: int, trace: Trace | None = None, whole: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        """M_li: the tokens [B, T, D] after the last block, only the head's if not `whole`; its queries and keys [B, H, T, d]."""
         extra = self.embed.prefix(length)
         ids = torch.arange(length ** 2, device=images.device).expand(images.shape[0], -1)
         x = self.embed(self.vit, images, length)                           # [B, T, D]
         for layer, block in enumerate(self.vit.blocks):
-            q, k, v = qkv(block, x)
-            x = x + attention(block, q, k, v)
+            some = None if whole else read_after(self.vit, layer, extra)
+            q, k, v = qkv(block, x, some)
+            x = x[:, :some] + attention(block, q, k, v)
             if trace is not None:
                 trace.add(layer, (length, length), ids, q, k, extra=extra)
-            x = x + mlp(block, x)
+            x = x + mlp(block, x, norm_of(block.norm2, length ** 2 + extra))
         return x, q, k
 
     def logits(self, x: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """Tokens -> logits [B, K] of the class token and of the distillation token; without one the same twice."""
-        x = self.vit.norm(x)
+        x = norm_of(self.vit.norm, length ** 2 + self.embed.prefix(length))(x)
         head = self.heads[str(length)] if str(length) in self.heads else self.vit.head
         cls, extra = head(self.vit.forward_head(x, pre_logits=True)), self.embed.prefix(length)
         if isinstance(self.vit, LVViT):
@@ -190,7 +191,7 @@ class ReViT(nn.Module):
 
     def at(self, images: Tensor, length: int, trace: Trace | None = None) -> Tensor:
         """Logits [B, K] of one length: the class token's, or the mean of its and the distillation token's."""
-        cls, dist = self.logits(self.run(images, length, trace)[0], length)
+        cls, dist = self.logits(self.run(images, length, trace, whole=trace is not None)[0], length)
         return cls if dist is cls else (cls + dist) / 2
 
     def choose(self, images: Tensor, point: Point) -> Tensor:
@@ -230,7 +231,7 @@ class ReViT(nn.Module):
 
     def answer(self, images: Tensor, length: int) -> dict[str, Tensor]:
         """One pass, as `SelfDistillation` wants it."""
-        x, q, k = self.run(images, length)
+        x, q, k = self.run(images, length, whole=bool(self.distillation.w_feat or self.distillation.w_attn))
         extra, (cls, dist) = self.embed.prefix(length), self.logits(x, length)
         said = {"logits": cls, "dist": dist}
         if self.distillation.w_feat:

@@ -1,0 +1,105 @@
+"""The governor: the best operating point that still keeps a promise of speed, whatever else the machine does (SuperViT, 3.3).
+
+One set of weights has many speeds, so a net under load can go on answering in time by answering more simply, without loading
+another. What each point reaches on a quiet machine is measured once (`vitlab.sweep`); from then on every batch tells how much
+slower the machine is now, and the point follows.
+"""
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from vitlab.evaluation import check_net
+from vitlab.measure.speed import synchronise
+from vitlab.numbers import real
+
+RECENT = 8          # batches of whose slowness the median is taken
+MARGIN = 0.05       # by which a point must promise more than is asked, so that noise does not break the promise
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the governor did with one batch."""
+
+    seconds: float          # when it was answered, since the first
+    point: Any              # how
+    took: float             # seconds
+    images: int
+    slower: float           # how many times slower than on the quiet machine, of late
+
+
+class Governor:
+    """A method that is called like one and chooses its own point.
+
+    table: what the points reach on this device when nothing else runs, in batches like those to come, as
+    `vitlab.sweep(method, data, batch=8)` returns it.
+    images_per_s: what is to be reached; or milliseconds: what a batch may take. patience: seconds between two switches at least.
+    Its doings are in `.steps`. Raises ValueError for a table of another method or a promise that is none.
+    """
+
+    def __init__(self, method: nn.Module, table: pd.DataFrame, *, images_per_s: float | None = None,
+                 milliseconds: float | None = None, patience: float = 1.0, clock: Callable[[], float] = perf_counter):
+        check_net(method)
+        if (images_per_s is None) == (milliseconds is None):
+            raise ValueError("give either images_per_s, a throughput to reach, or milliseconds, that a batch may take")
+        self.method, self.clock = method, clock
+        self.known = known(method, table)
+        self.target = None if images_per_s is None else real(images_per_s, "images_per_s", 1e-9)
+        self.limit = None if milliseconds is None else real(milliseconds, "milliseconds", 1e-9) / 1000
+        self.patience, self.slower = real(patience, "patience"), deque(maxlen=RECENT)
+        self.steps: list[Step] = []
+        self.began = self.switched = None
+        self.point: Any = None
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits [B, K] of images [B, 3, S, S], at the point that is right now."""
+        begin = self.clock()
+        self.began = begin if self.began is None else self.began
+        self.choose(begin, len(images))
+        logits = self.method(images, self.point)
+        synchronise(logits.device)
+        end = self.clock()
+        self.slower.append((end - begin) / (len(images) / self.known[self.point][1]))
+        self.steps.append(Step(end - self.began, self.point, end - begin, len(images), self.now))
+        return logits
+
+    @property
+    def now(self) -> float:
+        """How many times slower the machine is than it was when the table was measured: the median of the last batches."""
+        return sorted(self.slower)[len(self.slower) // 2] if self.slower else 1.0
+
+    def choose(self, time: float, batch: int) -> None:
+        """The most accurate point that keeps the promise at today's speed, else the fastest; not before patience is over."""
+        if self.switched is not None and time - self.switched < self.patience:
+            return
+        best = self.best(batch)
+        if best != self.point:
+            self.point, self.switched = best, time
+
+    def best(self, batch: int) -> Any:
+        """Which point is right for batches of this size, as slow as the machine is now."""
+        asked = (self.target if self.limit is None else batch / self.limit) * (1 + MARGIN) * self.now
+        able = [point for point, (_, speed) in self.known.items() if speed >= asked]
+        return max(able, key=lambda point: self.known[point]) if able else max(self.known, key=lambda point: self.known[point][1])
+
+    def history(self) -> pd.DataFrame:
+        """A row per batch: seconds, point, took, images, slower."""
+        return pd.DataFrame([vars(step) | {"point": str(step.point)} for step in self.steps])
+
+
+def known(method: nn.Module, table: Any) -> dict[Any, tuple[float, float]]:
+    """Points of a method -> (top1, images per second on the quiet machine); ValueError for a table that does not say so."""
+    if not isinstance(table, pd.DataFrame) or not {"point", "top1", "images_per_s"} <= set(table.columns):
+        raise ValueError("the table must have the columns point, top1 and images_per_s, as vitlab.sweep(method, data) returns it")
+    rows = {str(row.point): (float(row.top1), float(row.images_per_s)) for row in table.itertuples()}
+    found = {point: rows[str(point)] for point in method.points if str(point) in rows}
+    if not found or not all(speed > 0 for _, speed in found.values()):
+        raise ValueError(f"no row of the table is an operating point of this {type(method).__name__} with a speed; measure it "
+                         "with vitlab.sweep(method, data)")
+    return found
