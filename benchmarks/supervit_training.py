@@ -1,6 +1,6 @@
 """What a step of four sub-nets costs, and what twelve points cost to judge.  python benchmarks/supervit_training.py [device]
 
-DeiT-S at 224 pixels, random weights, all in turns: a training step (with AdamW) of timm's dense net, of SuperViT, and of a SuperViT
+DeiT-S at 224 pixels, random weights, all in turns: a training step (with AdamW) of timm's dense net, of SuperViT, and of one
 that shares nothing between the sub-nets of a length, with the same draws; and a pass of the dense net, of all twelve points
 together, and of the twelve one by one. Each relative to the dense net, beside what the multiply-adds say. Writes
 data/results/supervit_training_<device>_fp32.csv; the machine should have nothing else to do.
