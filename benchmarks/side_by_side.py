@@ -29,7 +29,7 @@ from vitlab.measure.records import DATA
 from vitlab.methods import spvit, supervit, svit
 
 RUNS = Path("runs/side_by_side")
-PASSES, BACKBONE, DENSE_GRIDS = 3900, "micro_patch8", (7, 5, 4)
+PASSES, BACKBONE, DENSE_GRIDS = 2600, "micro_patch8", (7, 5, 4)
 LENGTHS = (7, 5, 4)
 JOINT = {"supervit": (4, {"drop_blocks": (1, 2, 3)}), "dvt": (3, {"grids": LENGTHS[::-1]}), "revit": (3, {"lengths": LENGTHS}),
          "adaptive_depth": (1, {})}                         # passes of a step, knobs

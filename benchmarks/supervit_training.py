@@ -22,7 +22,7 @@ from vitlab.measure.records import DATA
 from vitlab.measure.rounds import in_turns
 from vitlab.measure.speed import synchronise
 
-STEP, PASS, ROUNDS = 16, 32, 7              # pictures of a step, of a pass
+STEP, PASS, ROUNDS = 16, 32, 5              # pictures of a step, of a pass
 
 
 def step(net, optimizer, losses) -> torch.Tensor:
@@ -61,7 +61,7 @@ def main(device: str = "cpu") -> None:
     passes = {"dense": lambda: dense(images), "twelve points": lambda: [*net.together(images, net.points)][-1],
               "twelve points, one by one": lambda: [net(images, point) for point in net.points][-1]}
     with torch.inference_mode():
-        times, threads = in_turns({name: partial(timed, job, torch.device(device)) for name, job in passes.items()}, 5,
+        times, threads = in_turns({name: partial(timed, job, torch.device(device)) for name, job in passes.items()}, 3,
                                   torch.device(device))
         one = torch.zeros(1, 3, 224, 224, device=device)
         cost = {"dense": counted(lambda: dense(one)), "twelve points": counted(lambda: [*net.together(one, net.points)]),

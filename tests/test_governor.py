@@ -22,10 +22,12 @@ class World(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight, self.time, self.busy = nn.Parameter(torch.zeros(1)), 0.0, 1.0
+        self.waiting = self.single = 1.0                                   # times slower, on all threads and on one
         self.noise = itertools.cycle((1.0, 1.02, 0.99, 1.04, 0.97))
 
     def forward(self, images, point=None, trace=None):
-        self.time += len(images) / SPEED[str(point)] * self.busy * next(self.noise)
+        alone = torch.get_num_threads() == 1                               # threads that do not wait for others
+        self.time += len(images) / SPEED[str(point)] * self.busy * (self.single if alone else self.waiting) * next(self.noise)
         return torch.zeros(len(images), 10)
 
 
@@ -68,7 +70,26 @@ def test_it_never_switches_more_than_once_in_its_patience():
     assert len(switches) > 3
     longest = history.took.max()                                           # a switch is written where its batch ends
     assert switches.diff().dropna().min() >= 1.0 - longest
-    assert list(history.columns) == ["seconds", "point", "took", "images", "slower"]
+    assert list(history.columns) == ["seconds", "point", "took", "images", "slower", "threads"]
+
+
+def test_where_threads_wait_for_each_other_it_goes_on_with_one(monkeypatch):
+    """Beside another process two of them make a net nine times slower, one 1.6 times."""
+    threads = [2]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[0])
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: threads.__setitem__(0, n))
+    world = World()
+    world.single = 1.6
+    governor = Governor(world, TABLE, images_per_s=90, clock=lambda: world.time)
+    assert served(world, governor, 90, 10)[1][-1] == POINTS[2]
+    world.waiting = 9.0
+    served(world, governor, 90, 10)                                        # it finds out
+    rate, used = served(world, governor, 90, 10)
+    assert rate == pytest.approx(90, rel=0.15) and used[-1] == POINTS[1]
+    assert governor.history().threads.iloc[-1] == 1 and threads == [2]     # between its batches they are the caller's
+    world.waiting = 1.0
+    served(world, governor, 90, 60)
+    assert served(world, governor, 90, 10)[1][-1] == POINTS[2] and governor.history().threads.iloc[-1] == 2
 
 
 def test_a_batch_may_take_so_many_milliseconds():

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import vitlab
+
 ROOT = Path(__file__).resolve().parents[1]
 ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods knows a method by name
     "block": set(), "tokens": set(), "losses": set(), "recipe": set(), "data": set(), "checkpoint": set(), "backbones": set(),
@@ -24,7 +26,7 @@ ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods kno
     "edge": {"backbones", "checkpoint", "data", "measure"},
     "schedules": {"backbones", "block", "tokens", "losses", "trace"},
     "attribution": {"trace", "evaluation"},
-    "governor": {"measure", "evaluation"},
+    "governor": {"measure", "evaluation", "threads"}, "serving": {"backbones", "data", "evaluation"},
     "plots": {"trace", "data"},
     "widgets": {"plots", "measure", "attribution", "trace", "data", "backbones"},
 }
@@ -169,3 +171,12 @@ class TestNotebook:
                 for link in re.findall(r"\]\((?!http)([^)#]+)\)", "".join(cell["source"])):
                     name = link.removeprefix("attachment:")
                     assert name in cell.get("attachments", {}) if name != link else (path.parent / link).exists(), link
+
+
+def test_editors_see_every_name():
+    """The stub that stands beside the lazy package has its names, from the places where they are."""
+    stub = ast.parse((ROOT / "vitlab" / "__init__.pyi").read_text())
+    told = {name.asname: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for name in node.names}
+    homes = vitlab.HOME | {name: path.rpartition(".")[0] for name, path in vitlab.ROOMS.items()}
+    assert told == homes
+    assert (ROOT / "vitlab" / "py.typed").exists()

@@ -1,7 +1,7 @@
 """What nobody reads is not computed: the same answers and gradients, fewer multiply-adds, and costs as the papers count them."""
 import pytest
 import torch
-from samples import pictures, sharpen
+from samples import between, pictures, sharpen
 from torch.utils.flop_counter import FlopCounterMode
 
 import vitlab
@@ -113,14 +113,12 @@ def test_points_together_are_the_points_one_by_one(knobs):
 
 @torch.no_grad()
 def test_the_twelve_points_of_a_deit_small_share_a_quarter():
-    """25.2 GFLOPs one by one (Table 1); the stem and three blocks of each length are computed once instead of three times."""
+    """25.2 GFLOPs one by one (Table 1); the stem, three blocks and the fourth's attention are computed once for each length."""
     method, image = vitlab.create("supervit", "deit_small").eval(), torch.zeros(1, 3, 224, 224)
     alone = sum(vitlab.gmacs(method, image, point)[0] for point in method.points)
-    begun = sum(counted(lambda n=n: method.vit.blocks[:3](method.patchify(image, n))) / 1e9 for n in method.lengths)
     together = counted(lambda: list(method.together(image, method.points))) / 1e9
     assert alone == pytest.approx(25.2, abs=0.05)
-    assert together == pytest.approx(alone - 2 * begun, rel=1e-9)
-    assert together / alone < 0.77
+    assert together == pytest.approx(alone - 2 * sum((0.415, 0.657, 0.962, 1.339)), abs=0.01)
 
 
 @pytest.mark.parametrize("knobs", [{}, {"subnets": "all"}, {"objective": "ce"}], ids=str)
@@ -142,11 +140,17 @@ def test_a_step_that_shares_the_prefix_learns_what_one_learns_that_does_not(knob
         torch.testing.assert_close(grad, others[name], atol=1e-6, rtol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize(("name", "knobs"), [("supervit", {}), ("dvt", {"grids": (4, 7)}), ("dense", {})], ids=str)
+@pytest.mark.parametrize(("name", "knobs"), [("supervit", {}), ("dense", {}), ("dvt", {"grids": (4, 7)}), ("adaptive_depth", {}),
+                                             ("dvt", {"grids": (4, 5, 7), "criterion": "random"})], ids=str)
 def test_answers_at_several_points_are_those_at_each(name, knobs):
     torch.manual_seed(0)
     method, data = sharpen(vitlab.create(name, "micro_patch8", 10, **knobs)).eval(), vitlab.data.shapes("val", n=10)
-    points = [method.points[0], method.points[-1], None]
+    points = [method.points[0], method.points[len(method.points) // 2], method.points[-1], None]
+    compare(method, data, points)
+
+
+def compare(method, data, points):
+    """A sweep of points, four images at a time, against one traced pass at each of them."""
     for table, point in zip(at_points(method, data, points, 4), points, strict=True):
         trace = vitlab.Trace()
         with torch.no_grad():
@@ -158,3 +162,27 @@ def test_answers_at_several_points_are_those_at_each(name, knobs):
         assert table.exit.tolist() == ([0] * 10 if trace.exit is None else trace.exit.tolist())
         reached = torch.stack([layer.fed.sum(1) for layer in trace.layers])
         assert table.tokens.tolist() == [[n for n in row if n][-1] for row in reached.T.tolist()]
+
+
+@torch.no_grad()
+def test_a_cascade_of_points_and_lengths_that_an_assigner_chose_are_swept_as_they_are_run():
+    torch.manual_seed(0)
+    whole, data = sharpen(vitlab.create("supervit", "micro_patch8", 10)).eval(), vitlab.data.shapes("val", n=10)
+    cascade = vitlab.EarlyExit(whole, whole.points[::5])
+    confidence = whole(data.images(range(10)), whole.points[0]).softmax(-1).amax(1)
+    compare(cascade, data, [cascade.Point(between(confidence)), cascade.Point(0.0), cascade.Point(1.0)])
+    revit = vitlab.create("revit", "micro_patch8", 10).eval()
+    revit.attach(vitlab.TLA(3, 56))
+    revit.eval()
+    compare(revit, data, [revit.points[0], revit.points[4], revit.Point(4), revit.Point(7)])
+
+
+@torch.no_grad()
+def test_who_leaves_elsewhere_alone_is_not_mistaken(monkeypatch):
+    """An exit that no image takes alone, as rounding might have it: the batch is then looked at as it is run."""
+    torch.manual_seed(0)
+    method, data = sharpen(vitlab.create("dvt", "micro_patch8", 10, grids=(4, 7))).eval(), vitlab.data.shapes("val", n=6)
+    logits, which = method.outcomes(data.images(range(6)))
+    monkeypatch.setattr(method, "outcomes", lambda images: (logits, lambda point: which(point) * 0), raising=False)
+    table, _ = at_points(method, data, [method.points[-1], method.points[-1]], 6)
+    assert table.exit.tolist() == [1] * 6                                  # what really happens, not what was said

@@ -2,7 +2,8 @@
 
 One set of weights has many speeds, so a net under load can go on answering in time by answering more simply, without loading
 another. What each point reaches on a quiet machine is measured once (`vitlab.sweep`); from then on every batch tells how much
-slower the machine is now, and the point follows.
+slower the machine is now, and the point follows; and so do the threads, which collapse where they wait for each other beside
+another process (see `vitlab.threads`).
 """
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from vitlab.evaluation import check_net
 from vitlab.measure.speed import synchronise
 from vitlab.numbers import real
+from vitlab.threads import Threads
 
 RECENT = 8          # batches of whose slowness the median is taken
 MARGIN = 0.05       # by which a point must promise more than is asked, so that noise does not break the promise
@@ -31,6 +33,7 @@ class Step:
     took: float             # seconds
     images: int
     slower: float           # how many times slower than on the quiet machine, of late
+    threads: int            # of torch's: as many as pay
 
 
 class Governor:
@@ -52,6 +55,8 @@ class Governor:
         self.target = None if images_per_s is None else real(images_per_s, "images_per_s", 1e-9)
         self.limit = None if milliseconds is None else real(milliseconds, "milliseconds", 1e-9) / 1000
         self.patience, self.slower = real(patience, "patience"), deque(maxlen=RECENT)
+        fixed = next(method.parameters()).device.type != "cpu" or torch.are_deterministic_algorithms_enabled()
+        self.threads = Threads(torch.get_num_threads(), fixed, lambda count: self.slower.clear(), clock, in_a_row=2)
         self.steps: list[Step] = []
         self.began = self.switched = None
         self.point: Any = None
@@ -62,11 +67,19 @@ class Governor:
         begin = self.clock()
         self.began = begin if self.began is None else self.began
         self.choose(begin, len(images))
-        logits = self.method(images, self.point)
-        synchronise(logits.device)
+        threads, most = self.threads.now, torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            logits = self.method(images, self.point)
+            synchronise(logits.device)
+        finally:
+            torch.set_num_threads(most)
         end = self.clock()
-        self.slower.append((end - begin) / (len(images) / self.known[self.point][1]))
-        self.steps.append(Step(end - self.began, self.point, end - begin, len(images), self.now))
+        slower = (end - begin) / (len(images) / self.known[self.point][1])
+        self.slower.append(slower)
+        self.steps.append(Step(end - self.began, self.point, end - begin, len(images), self.now, threads))
+        if not self.threads.fixed:
+            self.threads.told(slower)                       # points differ in time, but not in how much slower they are
         return logits
 
     @property
@@ -89,7 +102,7 @@ class Governor:
         return max(able, key=lambda point: self.known[point]) if able else max(self.known, key=lambda point: self.known[point][1])
 
     def history(self) -> pd.DataFrame:
-        """A row per batch: seconds, point, took, images, slower."""
+        """A row per batch: seconds, point, took, images, slower, threads."""
         return pd.DataFrame([vars(step) | {"point": str(step.point)} for step in self.steps])
 
 

@@ -24,7 +24,9 @@ class Method(Protocol):
     refuses one that does not fit; FREE_KNOBS (a tuple), the names of constructor knobs on which no weight depends, so that a
     training run goes on whatever they are; `settled`, knobs as they are to be written into a checkpoint where that differs from
     what was given; `together(images, points)`, the logits at each of several points, where that costs less than one by
-    one; and `token_macs(trace)` [B], the multiply-adds that depend on how many tokens an image keeps.
+    one; of a method whose images differ by their exit alone, `outcomes(images)`, the logits of every exit and a function from a
+    point to the exit of each image [B]; and `token_macs(trace)` [B], the multiply-adds that depend on how many tokens an image
+    keeps.
     """
 
     vit: VisionTransformer

@@ -20,12 +20,13 @@ class Threads:
     """How many threads the steps of one run use.
 
     most: no more than these; with 1, or where they are `fixed`, nothing is tried.
-    use: sets the number; clock: seconds.
+    use: sets the number; clock: seconds; in_a_row: so many slow steps are a reason to measure again.
     """
 
     def __init__(self, most: int, fixed: bool = False, use: Callable[[int], None] = torch.set_num_threads,
-                 clock: Callable[[], float] = perf_counter):
+                 clock: Callable[[], float] = perf_counter, in_a_row: int = IN_A_ROW):
         self.most, self.now, self.fixed, self.use, self.clock = most, most, fixed or most == 1, use, clock
+        self.in_a_row = in_a_row
         self.hold, self.since, self.late = HOLD, 0.0, 0
         self.scores: dict[int, float] = {}              # of this trial: threads -> mean seconds of a step
         self.times: list[float] = []                    # of the number on trial
@@ -50,9 +51,9 @@ class Threads:
                 self.go_on()
             return
         self.late = self.late + 1 if seconds > SLOW * self.scores[self.now] else 0
-        if self.late == IN_A_ROW:
+        if self.late == self.in_a_row:
             self.hold = HOLD
-        if self.late == IN_A_ROW or self.clock() - self.since > self.hold:
+        if self.late == self.in_a_row or self.clock() - self.since > self.hold:
             self.trying, self.scores, self.times, self.late = True, {}, [], 0
 
     def go_on(self) -> None:

@@ -8,6 +8,7 @@ from vitlab.cascade.exits import (
     confidence,
     entropy,
     leaves,
+    outcomes,
     random,
     run,
     run_all,
@@ -15,5 +16,5 @@ from vitlab.cascade.exits import (
     straight,
 )
 
-__all__ = ["CRITERIA", "EVEN", "Point", "Stage", "check", "confidence", "entropy", "leaves", "random", "run", "run_all",
-           "stop_at", "straight"]
+__all__ = ["CRITERIA", "EVEN", "Point", "Stage", "check", "confidence", "entropy", "leaves", "outcomes", "random", "run",
+           "run_all", "stop_at", "straight"]

@@ -120,6 +120,25 @@ def run(stages: Sequence[Stage], images: Tensor, thresholds: Sequence[float], tr
     return logits
 
 
+def outcomes(stages: Sequence[Stage], images: Tensor,
+             criterion: str = "confidence") -> tuple[list[Tensor], Callable[[Sequence[float]], Tensor]]:
+    """What `run` would answer at any thresholds, from one pass in which no image leaves: the logits [B, K] of every exit, and a
+    function that says at which exit each image [B] leaves.
+    """
+    logits = list(run_all(stages, images))
+    scores = [CRITERIA[criterion](part, images, number) for number, part in enumerate(logits[:-1])]
+
+    def which(thresholds: Sequence[float]) -> Tensor:
+        left = torch.full((images.shape[0],), len(logits) - 1, device=images.device)
+        for number in reversed(range(len(scores))):
+            if thresholds[number] < 1:
+                sure = leaves(scores[number], thresholds[number]) | (thresholds[number] <= 0)
+                left = torch.where(sure, number, left)
+        return left
+
+    return logits, which
+
+
 def straight(stages: Sequence[Stage], number: int, images: Tensor) -> Tensor:
     """The logits [B, K] of one exit, counted from 0: every image goes through the stages up to it, and none further."""
     return next(islice(run_all(stages, images), number, None))

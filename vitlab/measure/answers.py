@@ -29,9 +29,11 @@ def answers(method: nn.Module, data, point: Any = None, *, batch: int = 50) -> p
 @in_evaluation
 @torch.inference_mode()
 def at_points(method: nn.Module, data, points: Sequence[Any], batch: int = 50) -> list[pd.DataFrame]:
-    """What `answers` says at each of several points. Methods that can compute them together do (`Method.together`)."""
+    """What `answers` says at each of several points. Methods that can compute them together do (`together`, `outcomes`)."""
     data, batch = image_set(data).for_net(method), batch_of(batch)
     rows, known, way = [[] for _ in points], [{} for _ in points], adaptive if method.adaptive else alike
+    if method.adaptive == "exit" and hasattr(method, "outcomes") and len(points) > 1:
+        way = by_exit
     for start in range(0, len(data), batch):
         index = list(range(start, min(start + batch, len(data))))
         images = beside(method, data.images(index))
@@ -66,6 +68,32 @@ def alike(method: nn.Module, images: Tensor, points: Sequence[Any], known: list[
             told |= {"gmacs": from_trace(method, images[:1], point, trace, {})[0]}
     together = getattr(method, "together", None) or (lambda images, points: (method(images, point) for point in points))
     yield from zip(together(images, points), known, strict=True)
+
+
+def by_exit(method: nn.Module, images: Tensor, points: Sequence[Any], known: list[dict]) -> Iterator[tuple[Tensor, dict]]:
+    """The same of a method whose images differ by their exit alone: all exits are run once, and one image of each looked at."""
+    logits, which = method.outcomes(images)
+    logits, places = torch.stack(logits), torch.arange(len(images), device=images.device)
+    for point, told in zip(points, known, strict=True):
+        exits = which(point)
+        for number in set(exits.tolist()) - told.keys():
+            told |= seen_alone(method, images[exits == number], point, number)
+        if set(exits.tolist()) <= told.keys():
+            columns = {name: np.array([told[number][name] for number in exits.tolist()]) for name in ("exit", "tokens", "gmacs")}
+            yield logits[exits, places], columns
+        else:
+            yield from adaptive(method, images, [point], [{}])
+
+
+def seen_alone(method: nn.Module, images: Tensor, point: Any, number: int) -> dict[int, dict]:
+    """What it costs to leave at an exit, from the first of the images that does so alone: rounding may carry one past it."""
+    for image in images.split(1):
+        trace = Trace()
+        method(image, point, trace)
+        if int(trace.exit) == number:
+            gmacs = from_trace(method, image, point, trace, {})[0]
+            return {number: {**{name: column[0] for name, column in way_of(trace).items()}, "gmacs": gmacs}}
+    return {}
 
 
 def way_of(trace: Trace) -> dict[str, np.ndarray]:

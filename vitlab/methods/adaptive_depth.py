@@ -77,6 +77,12 @@ class AdaptiveDepth(nn.Module):
         check_images(images, image_size(self.vit), self.vit.cls_token)
         return cascade.run_all(self.steps(), images)
 
+    def outcomes(self, images: Tensor) -> tuple[list[Tensor], Callable[[Point], Tensor]]:
+        """Logits [B, K] of every exit, no image leaving, and a function: at which one each image [B] leaves at a point."""
+        check_images(images, image_size(self.vit), self.vit.cls_token)
+        logits, which = cascade.outcomes(self.steps(), images)
+        return logits, lambda point: which(self.check(point).thresholds)
+
     def through(self, stages: Sequence[int]) -> Callable[[Tensor], Tensor]:
         """Images -> logits [B, K] with the exits switched off: all leave at this one."""
         return partial(cascade.straight, self.steps(), stages[0])

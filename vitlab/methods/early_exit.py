@@ -85,6 +85,12 @@ class EarlyExit(nn.Module):
         """Logits [B, K] of every stage, no image leaving."""
         return cascade.run_all(self.steps(), images)
 
+    def outcomes(self, images: Tensor) -> tuple[list[Tensor], Callable[[Point], Tensor]]:
+        """Logits [B, K] of every exit, no image leaving, and a function: at which one each image [B] leaves at a point."""
+        check_images(images, image_size(self.vit), self.vit.pos_embed)
+        logits, which = cascade.outcomes(self.steps(), images)
+        return logits, lambda point: which(cascade.check(self.check(point).threshold, len(self.stages)))
+
     def through(self, stages: Sequence[int]) -> Callable[[Tensor], Tensor]:
         """Images -> logits [B, K] with the exits switched off: this stage alone, and within it the stages that are named."""
         stage, *inner = stages

@@ -248,36 +248,50 @@ class SuperViT(nn.Module):
         point = self.check(point)
         check_images(images, image_size(self.vit), self.vit.cls_token)
         check_trace(trace)
-        return self.run(self.patchify(images, point.length), point, trace=trace)
+        return self.run(self.patchify(images, point.length), self.numbers(images, point.length), point, trace=trace)
 
-    def run(self, x: Tensor, point: Point, first: int = 0, trace: Trace | None = None) -> Tensor:
-        """Logits [B, K] of all tokens [B, P + N, D] that come to the block `first`, 0-based, before which none is dropped."""
+    def run(self, x: Tensor, ids: Tensor, point: Point, first: int = 0, trace: Trace | None = None) -> Tensor:
+        """Logits [B, K] of the tokens [B, P + n, D] that come to the block `first`, 0-based; ids [B, n]: their patches."""
         length, extra, kept = point.length, self.vit.num_prefix_tokens, self.schedule(point)
-        choose = TOKEN_TYPES[self.token_type]
-        prefix = torch.arange(extra, device=x.device).expand(x.shape[0], -1)
-        ids = torch.arange(length ** 2, device=x.device).expand(x.shape[0], -1)
         for layer, block in enumerate(self.vit.blocks[first:], first):
             some = None if trace is not None else read_after(self.vit, layer)
             q, k, v = qkv(block, x, some)
             x = x[:, :some] + attention(block, q, k, v)
             here = ids
             if layer in kept and some is None:
-                score = cls_attention(q, k).mean(1)[:, extra:]             # Eq. 5, [B, N]
-                top = choose(score, kept[layer])                           # [B, n]
-                x, ids = take(x, torch.cat([prefix, top + extra], 1)), take(ids, top)
+                x, ids = self.drop(x, ids, self.score(q, k), kept[layer])
             if trace is not None:
                 trace.add(layer, (length, length), here, q, k, fed=ids, extra=extra)
             x = x + mlp(block, x)
         return head(self.vit, x)
 
+    def numbers(self, images: Tensor, length: int) -> Tensor:
+        """The patches, row by row: [B, length²]."""
+        return torch.arange(length ** 2, device=images.device).expand(images.shape[0], -1)
+
+    def score(self, q: Tensor, k: Tensor) -> Tensor:
+        """Eq. 5: what the class token looks at, mean over heads, [B, n]."""
+        return cls_attention(q, k).mean(1)[:, self.vit.num_prefix_tokens:]
+
+    def drop(self, x: Tensor, ids: Tensor, score: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The tokens that stay, prefix first, [B, P + count, D], and their numbers [B, count]."""
+        top, extra = TOKEN_TYPES[self.token_type](score, count), self.vit.num_prefix_tokens
+        prefix = torch.arange(extra, device=x.device).expand(x.shape[0], -1)
+        return take(x, torch.cat([prefix, top + extra], 1)), take(ids, top)
+
     def together(self, images: Tensor, points: Sequence[Point | None]) -> Iterator[Tensor]:
-        """Logits [B, K] at each of the points; what those of one length have in common is computed once."""
+        """Logits [B, K] at each of the points; what one length has in common, up to the first drop, is computed once."""
         check_images(images, image_size(self.vit), self.vit.cls_token)
-        first = self.drop_blocks[0] - 1
+        first = min(self.drop_blocks[0], len(self.vit.blocks) - 1) - 1
+        block = self.vit.blocks[first]
         for length, same in groupby(map(self.check, points), attrgetter("length")):
-            begun = self.vit.blocks[:first](self.patchify(images, length))
+            x, ids = self.vit.blocks[:first](self.patchify(images, length)), self.numbers(images, length)
+            q, k, v = qkv(block, x)
+            x = x + attention(block, q, k, v)
             for point in same:
-                yield self.run(begun, point, first)
+                kept = self.schedule(point).get(first)
+                y, there = (x, ids) if kept is None else self.drop(x, ids, self.score(q, k), kept)
+                yield self.run(y + mlp(block, y), there, point, first + 1)
 
     def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
         """Eq. 10: CE at full keeping, KL to the same length's full keeping below it.

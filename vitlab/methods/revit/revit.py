@@ -225,6 +225,17 @@ class ReViT(nn.Module):
             trace.exit = chosen
         return torch.cat(groups)[order.argsort()]
 
+    def outcomes(self, images: Tensor) -> tuple[list[Tensor], Callable[[Point], Tensor]]:
+        """Logits [B, K] of every length, ascending, and a function: which one answers each image [B] at a point."""
+        check_images(images, image_size(self.vit), self.vit.cls_token)
+        said = self.assigner(images)
+
+        def which(point: Point) -> Tensor:
+            point = self.check(point)
+            return choose(said, self.cost, point.cost_weight) if point.length is None else self.choose(images, point)
+
+        return [self.at(images, length) for length in reversed(self.lengths)], which
+
     def through(self, stages: Sequence[int]) -> Callable[[Tensor], Tensor]:
         """Images -> logits [B, K] of one length, a position among the ascending ones: nobody chooses."""
         return partial(self.at, length=self.lengths[::-1][stages[0]])
