@@ -1,6 +1,6 @@
 """The numbers and figures of both READMEs, made from the saved results.  python benchmarks/report.py
 
-Rewrites the tables between the markers of README.md and data/results/README.md, and four figures: side_by_side, speed, alone,
+Rewrites the tables between the markers of README.md and data/results/README.md, and three figures: speed, alone and
 tradeoff; the pictures of the explorers, figures/explorer_NN.png, are taken by tests/panels.py. Cost has one unit, which
 each explains once: GFLOPs, 1e9 multiply-adds per picture, `gmacs` in the results.
 """
@@ -311,12 +311,24 @@ def headline() -> str:
         "measured": f"{row.speed_up:.2f}×"} for method, what, row in first]))
 
 
-def side_by_side() -> pd.DataFrame:
-    """A row per method and point, means over the seeds; points of one method by their place, cheapest first."""
-    rows = read("side_by_side_points")
-    place = rows.groupby(["seed", "method"]).cumcount()
-    mean = rows.assign(place=place).groupby(["method", "place"], sort=False, as_index=False)[["gmacs", "top1"]].mean()
-    return mean.assign(source="ours")
+def supervit_training() -> str:
+    """A step and an evaluation, relative to the dense net's."""
+    rows = read("supervit_training_cpu_fp32")
+    table = pd.DataFrame({"what": rows.what, "net": rows["name"], "seconds": rows.seconds.map("{:.2f}".format),
+                          "of the dense net's": rows.ratio.map("{:.2f}×".format),
+                          "by the multiply-adds": rows.gmacs_ratio.map("{:.2f}×".format).replace("nan×", "")})
+    return f"{markdown(table)}\n\n{where(rows.iloc[0])}"
+
+
+def governor() -> str:
+    """How much of a promise is kept, quiet and loaded, with the accuracy of what answered."""
+    rows = read("governor_cpu")
+    per = rows.groupby(["who", "load"], sort=False)
+    table = pd.DataFrame({"answered, mean": per.held.mean().map("{:.0%}".format),
+                          "least window": per.held.min().map("{:.0%}".format),
+                          "top-1 of the points used": per.top1.mean().map("{:.1f}".format)}).reset_index()
+    one = rows[rows.who == "governor"].iloc[0]
+    return f"{markdown(table)}\n\nThe governor switched {int(one.switches)} times. {one.hardware}, torch {one.torch}, {one.date}."
 
 
 def main() -> None:
@@ -325,7 +337,6 @@ def main() -> None:
     plots.save(plots.by_group(alone, x=("length", "keep"), color="training"), "alone")
     shipped = read("supervit_shipped_points").groupby(["length", "keep"], as_index=False).mean(numeric_only=True)
     plots.save(plots.tradeoff(shipped.assign(method="supervit", source="ours")), "tradeoff")
-    plots.save(plots.tradeoff(side_by_side(), line="method", marker="none"), "side_by_side")
     for page, text in zip(PAGES, filled(page.read_text() for page in PAGES)):
         page.write_text(text)
 
@@ -344,7 +355,7 @@ def filled(texts: Iterable[str]) -> list[str]:
              "spvit pooled": worth("spvit_pooled_points", POOLED, "selector"), "edge": edge(), "svit dense": svit_dense(),
              "svit speed": token_speed("svit_speed_cpu_fp32", "tokens in a block, mean"), "svit batch": svit_batch(),
              "svit small": worth("svit_small_points", SVIT, "return"), "svit shipped": svit_shipped(),
-             "schedules": schedules()}
+             "schedules": schedules(), "supervit training": supervit_training(), "governor": governor()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
         done = [between.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text) for text in texts]
