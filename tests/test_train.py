@@ -135,7 +135,7 @@ def test_every_field_of_a_recipe_says_what_it_is():
     ({"steps": 1, "min_lr": 1.0}, "min_lr"), ({"steps": 1, "lr": None}, "lr"), ({"steps": 1, "lr_backbone": -1}, "lr_backbone"),
     ({"steps": 1, "warmup": 1.0}, "warmup"), ({"steps": 1, "ema": 1.0}, "ema"), ({"steps": 1, "clip": 0}, "clip"),
     ({"steps": 1, "mixup": -1}, "mixup"), ({"steps": 1, "mixup": 0.8, "batch": 5}, "even"),
-    ({"steps": 1, "label_smoothing": 1}, "label_smoothing"), ({"steps": 1, "precision": "fp16"}, "fp32 or bf16"),
+    ({"steps": 1, "label_smoothing": 1}, "label_smoothing"), ({"steps": 1, "precision": "fp16"}, "fp32, bf16 or auto"),
     ({"steps": 1, "seed": -1}, "seed"), ({"steps": 1, "workers": -1}, "workers"), ({"steps": 1, "betas": (0.9, 1.0)}, "betas"),
     ({"steps": 1, "log_every": 0}, "log_every"),
 ])

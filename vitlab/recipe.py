@@ -45,7 +45,7 @@ class Recipe:
     label_smoothing: float = 0.0
     """Share of the label spread over all classes."""
     precision: str = "fp32"
-    """fp32, or bf16 for mixed precision."""
+    """fp32, bf16 for mixed precision, or auto: what trains faster here, found out before the first step."""
     seed: int = 0
     """Of the order of the images and of all that is drawn in a step; the initial weights are the caller's."""
     workers: int = 0
@@ -99,8 +99,8 @@ def checked(name: str, value, default):
         raise ValueError(f"{name} must be a number {RANGES[name][0]}, not {value!r}")
     if name == "betas" and not (isinstance(value, tuple) and len(value) == 2 and all(map(decays, value))):
         raise ValueError(f"betas must be two numbers in [0, 1), not {value!r}")
-    if name == "precision" and value not in ("fp32", "bf16"):
-        raise ValueError(f"precision must be fp32 or bf16, not {value!r}")
+    if name == "precision" and value not in ("fp32", "bf16", "auto"):
+        raise ValueError(f"precision must be fp32, bf16 or auto, not {value!r}")
     if name in LEAST:
         return int(value)
     return float(value) if name in RANGES else flag(value, name) if name == "same_draw" else value

@@ -30,6 +30,8 @@ from vitlab.train import folder
 from vitlab.train.batches import DRAWS, Shares, own_randomness, seed_all
 from vitlab.train.door import check_net, check_teacher
 from vitlab.train.identity import identity
+from vitlab.train.passes import passes
+from vitlab.train.precision import settle
 from vitlab.train.processes import processes, visiting
 from vitlab.train.replicas import Replicas, reduce, statistics
 from vitlab.train.run import Run, check, meet, mixer, prepare, trained
@@ -79,6 +81,7 @@ def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Modul
                 folder.begin(run, resume, identity(run, val, teacher))
             start = run.progress.step
             if start < run.total:
+                settle(run, teacher)
                 advance(run, val, teacher, asked)
     frame = folder.history(run)
     frame.attrs["note"] = note(run, start)
@@ -134,7 +137,7 @@ def update(run: Run, mix: Callable, images: Tensor, labels: Tensor, teacher: nn.
     if run.replicas is not None:
         seed_all(recipe.seed, DRAWS, progress.step, accelerator.process_index)     # no two lengths drop the same paths
         own = run.replicas.step(method, images, labels)
-    for part in passes(method.losses(images, labels, teacher, **own), accelerator.device, recipe.precision):
+    for part in passes(method.losses(images, labels, teacher, **own), accelerator.device, run.precision):
         sum(part.values()).backward()                   # gradients accumulate; only one graph is alive
         terms += part.items()
     names, values = [name for name, _ in terms], torch.stack([term.detach().float() for _, term in terms]).tolist()
@@ -152,16 +155,6 @@ def update(run: Run, mix: Callable, images: Tensor, labels: Tensor, teacher: nn.
         total, times = progress.open.get(name, (0.0, 0))
         progress.open[name] = [total + value, times + 1]
     return loss, stop > 0
-
-
-def passes(parts: Iterator[dict[str, Tensor]], device: torch.device, precision: str) -> Iterator[dict[str, Tensor]]:
-    """Each pass of `losses` under autocast; the caller's backward stays outside it, as torch wants."""
-    while True:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            part = next(parts, None)
-        if part is None:
-            return
-        yield part
 
 
 def average(accelerator: PartialState, method: nn.Module, numbers: list[float]) -> list[float]:
@@ -192,7 +185,7 @@ def top1(run: Run, method: nn.Module, data) -> float:
     accelerator, device, shares = run.accelerator, run.accelerator.device, Shares(data, run.recipe.batch)
     mine = range(accelerator.process_index, len(shares), accelerator.num_processes)
     right = torch.zeros((), dtype=torch.long, device=device)
-    with evaluating(method), torch.autocast(device.type, torch.bfloat16, enabled=run.recipe.precision == "bf16"):
+    with evaluating(method), torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
         for images, labels in DataLoader(shares, batch_size=None, sampler=mine, num_workers=run.recipe.workers):
             right += (method(images.to(device)).argmax(1) == labels.to(device)).sum()
     return 100 * over_processes(right, "sum").item() / len(data)
@@ -249,6 +242,7 @@ def note(run: Run, start: int) -> str:
         return f"finished before, so nothing was trained: weights and history come from {run.out}"
     began = f"went on from step {start}, " if start else ""
     where = "in memory only, as no folder was given" if run.out is None else f"kept in {run.out}"
+    where += "" if run.recipe.precision != "auto" else f", in {run.precision}, which is faster here"
     where += "" if run.threads.fixed else f", at last on {run.threads.now} of {run.threads.most} threads"
     if step == run.total:
         return f"{began}finished all {step} steps, {where}"
@@ -264,5 +258,5 @@ def broken(run: Run, names: list[str], values: list[float], norm: float) -> str:
     per_epoch = run.batches.per_epoch
     kept = [row["step"] for row in run.progress.rows if row["step"] % per_epoch == 0]
     where = f"; the checkpoint of step {kept[-1]} in {run.out} is kept" if run.out is not None and kept else ""
-    change = ", set clip, or use precision=\"fp32\"" if run.recipe.precision == "bf16" else " or set clip"
+    change = ", set clip, or use precision=\"fp32\"" if run.precision == "bf16" else " or set clip"
     return f"{bad} at step {run.progress.step + 1}: lower lr{change}{where}"

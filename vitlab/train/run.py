@@ -32,6 +32,7 @@ class Progress:
     best: float = -1.0                                  # highest val_top1
     rows: list[dict] = field(default_factory=list)      # the history
     open: dict[str, list] = field(default_factory=dict)     # loss -> [sum, times] since the last row
+    precision: str = ""                                 # what a recipe's "auto" was found to be
 
 
 @dataclass
@@ -52,6 +53,11 @@ class Run:
     facts: dict = field(default_factory=dict)           # what makes it this run: filled where there is a folder
     progress: Progress = field(default_factory=Progress)
     threads: Threads | None = None                      # once it trains
+
+    @property
+    def precision(self) -> str:
+        """Of the numbers that a step computes with: fp32 or bf16."""
+        return self.progress.precision or self.recipe.precision
 
 
 def prepare(accelerator: PartialState, method: nn.Module, data, recipe: Recipe, out: str | Path | None,
