@@ -4,11 +4,13 @@ from functools import partial
 import pytest
 import torch
 from samples import pictures, sharpen
+from test_project import ROOT
 
 import vitlab
 from vitlab import EarlyExit, attribution
 from vitlab.attribution import overlap, shared_out
 from vitlab.methods.supervit import Point
+from vitlab.widgets.engine import STEPS
 
 STOPS = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))                # all leave at the first, the second, the last of three exits
 
@@ -148,3 +150,30 @@ def test_a_net_in_training_is_explained_as_it_answers_and_left_in_training():
 def test_pictures_follow_a_net_in_half_precision():
     net = made("dense").bfloat16()
     assert attribution.patches(net, pictures(1)[0], None, 3).dtype == torch.bfloat16
+
+
+def fall(net, image, point, target: int, score) -> float:
+    """How far a class's logit falls where the tenth of the patches with the highest score is made the mean colour."""
+    top = score.flatten().topk(round(0.1 * score.numel())).indices
+    hidden = torch.zeros(score.numel()).index_fill(0, top, 1.0).reshape(1, 1, *score.shape)
+    large = torch.nn.functional.interpolate(hidden, size=image.shape[-2:], mode="nearest")[0]
+    with torch.no_grad():
+        return (net(image[None], point) - net((image * (1 - large))[None], point))[0, target].item()
+
+
+@pytest.mark.parametrize("name, point", [("supervit", (14, 0.5)), ("svit", ())])
+def test_what_speaks_most_for_an_answer_is_what_it_rests_on(name, point):
+    """The panel's claim, by deletion: the reddest tenth of the patches matters more than a random one, the bluest does not."""
+    net = vitlab.load(ROOT / "data" / "checkpoints" / f"{name}_shapes.safetensors")
+    images = vitlab.data.shapes("test", difficulty=net.facts["difficulty"], n=20).images(slice(None))
+    point, falls = net.Point(*point), {"red": [], "blue": [], "random": []}
+    torch.manual_seed(0)
+    for image in images:
+        with torch.no_grad():
+            target = int(net(image[None], point).argmax())
+        heat = attribution.integrated(net, image, point, target, steps=STEPS)
+        for kind, score in (("red", heat), ("blue", -heat), ("random", torch.rand_like(heat))):
+            falls[kind].append(fall(net, image, point, target, score))
+    red, blue, chance = (torch.tensor(falls[kind]).mean() for kind in ("red", "blue", "random"))
+    assert red > 1.4 * chance
+    assert red > 1.4 * blue

@@ -23,7 +23,7 @@ from vitlab.methods.supervit import Point
 from vitlab.widgets import explore, worker
 from vitlab.widgets.controls import NOBODY, sliders
 from vitlab.widgets.door import LIVE, cell
-from vitlab.widgets.engine import FEWEST, fits_not
+from vitlab.widgets.engine import FEWEST, STEPS, fits_not
 from vitlab.widgets.worker import Gate, LatestWorker
 
 net, images, short = desk.net, desk.images, desk.short              # fixtures
@@ -554,5 +554,5 @@ def test_attribution_in_the_panel_is_the_librarys(panel, net, images, monkeypatc
     seen = []
     monkeypatch.setattr("vitlab.widgets.view.signed", lambda picture, heat: seen.append(heat) or picture)
     assert panel.set(image=3).wait(QUICK)
-    expected = attribution.patches(net, images.images([3])[0], Point(6, 0.5))
+    expected = attribution.integrated(net, images.images([3])[0], Point(6, 0.5), steps=STEPS)
     np.testing.assert_allclose(seen[0], expected.numpy(), rtol=1e-4, atol=1e-6)

@@ -23,8 +23,10 @@ MOST = 10_000           # passes of integrated gradients
 
 
 def patches(method: nn.Module, image: Tensor, point: Any = None, target: int | None = None) -> Tensor:
-    """Gradient x activation of every patch for class `target` (None: the predicted one): float [h, w], positive speaks for it.
+    """Gradient x activation of every patch for class `target` (None: the predicted one): float [h, w], positive for it.
 
+    Only how strongly a patch matters is to be trusted, not its sign: where the patches that speak most for the answer are greyed,
+    the logit falls less than where those most against it are (`tests/test_attribution.py`). `integrated` is right about both.
     image [3, S, S] (or [1, 3, S, S]), normalised. One forward and one backward pass; the method's own gradients stay
     untouched. Of a cascade of several nets, the patches of the one that answered.
     """
@@ -37,7 +39,7 @@ def patches(method: nn.Module, image: Tensor, point: Any = None, target: int | N
 
 
 def integrated(method: nn.Module, image: Tensor, point: Any = None, target: int | None = None, *, steps: int = 32) -> Tensor:
-    """Integrated gradients from the mean-colour picture: float [h, w], slow (`steps` passes) and complete.
+    """Integrated gradients from the mean-colour picture: float [h, w], in `steps` passes, and complete.
 
     Complete means that the patches sum to logit(image) - logit(mean colour), both by the path that the image took: its exit,
     its length. That is exact where no token is dropped; dropping makes the logit jump along the way, and the jumps are not

@@ -17,6 +17,7 @@ from vitlab.widgets.worker import Gate
 
 GATE = Gate()                               # of the whole process: two panels share one machine
 FEWEST, MOST, SECONDS = 3, 25, 1.0          # interleaved rounds behind one median: as many as fit into about SECONDS
+STEPS = 8                                   # of integrated gradients: fewer say less, more say the same
 FEW = 8                                     # images whose mean cost stands for a batch where cost depends on the image
 
 
@@ -60,7 +61,8 @@ class Engine:
     def relevance(self, ask: Ask, look: Look) -> ndarray:
         """What speaks for the predicted class: float [h, w]."""
         with GATE.look(f"the attribution of {ask.title}"):
-            heat = attribution.patches(self.method(ask), look.subject.image.to(ask.device), ask.point, look.prediction)
+            heat = attribution.integrated(self.method(ask), look.subject.image.to(ask.device), ask.point, look.prediction,
+                                          steps=STEPS)
         return heat.float().cpu().numpy()
 
     def cost(self, model: str, method: nn.Module, images: Tensor, point: Any) -> float:
