@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import desk
 import numpy as np
@@ -20,10 +21,11 @@ import vitlab
 from vitlab import attribution, measure
 from vitlab.methods.early_exit import EarlyExit
 from vitlab.methods.supervit import Point
-from vitlab.widgets import explore, worker
+from vitlab.widgets import explore, text, worker
 from vitlab.widgets.controls import NOBODY, sliders
 from vitlab.widgets.door import LIVE, cell
 from vitlab.widgets.engine import FEWEST, STEPS, fits_not
+from vitlab.widgets.records import Timing
 from vitlab.widgets.worker import Gate, LatestWorker
 
 net, images, short = desk.net, desk.images, desk.short              # fixtures
@@ -556,3 +558,13 @@ def test_attribution_in_the_panel_is_the_librarys(panel, net, images, monkeypatc
     assert panel.set(image=3).wait(QUICK)
     expected = attribution.integrated(net, images.images([3])[0], Point(6, 0.5), steps=STEPS)
     np.testing.assert_allclose(seen[0], expected.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_costliest_point_is_one_time_itself_and_a_wide_spread_is_told(panel, net):
+    point = net.points[-1]
+    assert panel.set(length=point.length, keep=point.keep).wait(QUICK)
+    assert panel.result["speed_up"] == 1.0
+    ask = SimpleNamespace(device="cpu", precision="fp32")
+    calm, wild = (text.speed(Timing(10.0, 4, 9, 2.0, 2.1, (), spread), ask, None, "dense") for spread in (0.1, 0.62))
+    assert "spread" not in calm
+    assert "median of 9, which spread over 62 %" in wild

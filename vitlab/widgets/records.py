@@ -115,3 +115,4 @@ class Timing:
     speed_up: float | None = None
     promise: float | None = None            # the speed-up that the FLOPs promise
     exits: tuple[int, ...] = ()             # how many images of the batch leave at each exit
+    spread: float = 0.0                     # (slowest - fastest) / median pass

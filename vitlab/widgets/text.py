@@ -5,6 +5,8 @@ from html import escape
 from vitlab.plots.theme import HERE, INK
 from vitlab.widgets.records import Ask, Look, Timing
 
+WIDE = 0.3          # a spread of passes, as a share of their median, that is worth a word
+
 STYLE = f"""<style>
 .vl-panel {{ max-width: 1500px; padding: 4px 2px; overflow: visible; }}
 .vl-panel .vl-row {{ flex-flow: row wrap; align-items: center; gap: 2px 8px; overflow: visible; }}
@@ -59,6 +61,7 @@ def speed(timing: Timing, ask: Ask, paper: tuple[float, str] | None, versus: str
             promises.append(f"paper’s {escape(paper[1])} {paper[0]:.2f}×")
         ratio = f"<b>{timing.speed_up:.2f}×</b> {versus} ({', '.join(promises)})"
     how = f"median of {timing.runs}" if timing.runs > 1 else "first pass"
+    how += f", which spread over {percent(timing.spread)}" if timing.spread > WIDE else ""
     if timing.exits and exits:
         how += " · " + ", ".join(f"{count} at {escape(name)}" for count, name in zip(timing.exits, exits) if count)
     elif timing.exits:
