@@ -316,7 +316,7 @@ def supervit_training() -> str:
     rows = read("supervit_training_cpu_fp32")
     table = pd.DataFrame({"what": rows.what, "net": rows["name"], "seconds": rows.seconds.map("{:.2f}".format),
                           "of the dense net's": rows.ratio.map("{:.2f}×".format),
-                          "by the multiply-adds": rows.gmacs_ratio.map("{:.2f}×".format).replace("nan×", "")})
+                          "by the count": rows.gmacs_ratio.map("{:.2f}×".format).replace("nan×", "")})
     return f"{markdown(table)}\n\n{where(rows.iloc[0])}"
 
 

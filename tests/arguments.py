@@ -77,7 +77,9 @@ class World:
                              "loss": [2.0, 1.0],
                              "stage": 0, "layer": [1, 2], "attended": 2, "fed": 2, "left_out": 0.5, "next": 0.5, "later": 0.25,
                              "never": 0.25, "name": "svit", "batch": [1, 2], "speed_up": 1.0, "gmacs_ratio": 1.0,
-                             "exit1": 0.5, "exit2": 0.5})
+                             "exit1": 0.5, "exit2": 0.5, "label": "a", "tokens": [9, 5], "promised": [1.0, 2.0],
+                             "who": "governor", "window": [0, 1], "load": "quiet", "first": [0.0, 3.0], "last": [2.0, 5.0],
+                             "held": 1.0})
 
 
 def nets(w):
@@ -354,7 +356,7 @@ call("plots.schedules", lambda w: (plots.schedules, {"data": w.frame}), data=fra
 call("plots.held", lambda w: (plots.held, {"data": w.frame}), data=frames)
 call("plots.pays", lambda w: (plots.pays, {"data": w.frame}), data=frames)
 call("plots.pays(marks)", lambda w: (partial(plots.pays, measure.pays(w.net, (10, 5), (1,), rounds=1)), {"marks": None}),
-     marks=lambda w: [value for value in OBJECTS if value is not None] + [3, "a", {"a": None}, {1: 3}, {"": 3}, [3]])
+     marks=lambda w: [value for value in OBJECTS if value != {}] + [{"a": None}, {1: 3}, {"": 3}, [3]])
 call("plots.training", lambda w: (plots.training, {"history": w.frame}), history=frames)
 call("plots.tradeoff of columns", lambda w: (partial(plots.tradeoff, w.frame), {"x": "gmacs", "y": "top1", "color": "method"}),
      line=lambda w: [3, [], {}, THING], marker=lambda w: [3, [], {}, THING], here=lambda w: [*OBJECTS[:3], {"nope": 1}, THING])
@@ -384,7 +386,8 @@ def exported(w):
 FLAG, NUMBER, ROWLESS = "a yes or no", "a weight or temperature of any size", "no rows are none, as None is"
 ALLOWED = {
     **{(f"create({name}, {knob})", knob, "True"): FLAG for name, knobs in {
-        "supervit": ("count_cls", "resample"), "revit": ("head_per_length",), "spvit": ("merge", "branch", "shared"),
+        "supervit": ("count_cls", "resample", "share_prefix"), "revit": ("head_per_length",),
+        "spvit": ("merge", "branch", "shared"),
         "dvt": ("features", "relations", "reuse_cls", "feature_norm", "detach", "zero_relations")}.items() for knob in knobs},
     **{(f"{cls}.Point(fixed)", "fixed", "True"): FLAG for cls in ("SPViT", "SViT")},
     **{(f"create({name}, {knob})", knob, "3.5"): NUMBER for name, knobs in {
@@ -398,4 +401,5 @@ ALLOWED = {
     ("ImageSet.first", "n", repr(HUGE)): "all there are",
     ("ImageSet.sample", "n", repr(HUGE)): "all there are",
     ("plots.gallery", "columns", repr(HUGE)): "as many as there are pictures",
+    ("predict", "top", repr(HUGE)): "as many as there are classes",
 }

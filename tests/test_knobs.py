@@ -15,7 +15,7 @@ KNOBS = {
     "dense": {"width": None},
     "supervit": {"lengths": None, "rates": (0.5, 0.7, 1.0), "drop_blocks": None, "subnets": "four", "objective": "ce_kl",
                  "token_type": "low", "count_cls": True, "align": "image_ac", "mode": "bilinear", "embedding": "shared",
-                 "resample": True},
+                 "resample": True, "share_prefix": True},
     "dvt": {"grids": None, "features": True, "relations": True, "feature_layers": "all", "feature_source": "final",
             "reuse_cls": False, "feature_norm": True, "relation_source": "all", "relation_layers": "all", "relation_net": "mlp",
             "upsample": "grid", "criterion": "confidence", "detach": False, "zero_relations": False, "reuse_hidden": None,

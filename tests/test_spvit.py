@@ -8,6 +8,7 @@ import torch
 from samples import between, pictures, sharpen
 
 import vitlab
+from vitlab.backbones import by_the_book
 from vitlab.block import attention, project
 from vitlab.methods.spvit import Point, calibrate, objective
 from vitlab.methods.spvit.package import Package
@@ -208,7 +209,8 @@ def test_the_same_number_for_all_is_the_highest_scores():
 def test_everything_kept_is_the_dense_net_and_asks_no_selector():
     net = made(keep=(1.0, 1.0, 1.0))
     images = pictures(2)
-    assert torch.equal(net(images), vitlab.Dense(net.vit).eval()(images))
+    with by_the_book():
+        assert torch.equal(net(images), vitlab.Dense(net.vit).eval()(images))
     assert vitlab.gmacs(net, images).tolist() == vitlab.gmacs(vitlab.Dense(net.vit), images).tolist()
     keep_all = net.masked(images, lambda step, score, alive: alive)
     torch.testing.assert_close(keep_all.logits, net(images), atol=1e-6, rtol=0)      # empty packages take part in nothing

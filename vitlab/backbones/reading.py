@@ -17,14 +17,17 @@ ONE_AT_A_TIME = RLock()
 book = False            # does somebody count? Of the whole process, so that a graph of torch.compile can depend on it
 
 
-def read_after(vit: VisionTransformer | PoolingVisionTransformer, layer: int, first: int = 1) -> int | None:
+def read_after(vit: VisionTransformer | PoolingVisionTransformer, layer: int, first: int | None = None) -> int | None:
     """How many tokens, from the first on, the head reads after a block, 0-based; None: all are read, by somebody.
 
-    first: how many a head reads that reads no patch.
+    first: how many a head reads that reads no patch (None: 1). Who says so chooses the norms of a net with one for each number of
+    tokens; for others such a net (`norm.by_count`, see ReViT) needs all of them to choose by.
     """
+    if first is None and getattr(vit.norm, "by_count", False):
+        return None
     if book or layer < len(blocks(vit)) - 1 or pooled(vit) or isinstance(vit, LVViT):
         return None
-    return first
+    return first or 1
 
 
 @contextmanager

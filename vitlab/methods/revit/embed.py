@@ -24,6 +24,8 @@ WORDS = {"patch": ("separate", "shared_center", "resize"), "positions": ("separa
 class LengthNorm(nn.Module):
     """A LayerNorm per token length; the input's own token count chooses it (TAL-LN, Sec. 3.2). All start as `norm`."""
 
+    by_count = True
+
     def __init__(self, norm: nn.Module, counts: Sequence[int]):
         super().__init__()
         self.of = nn.ModuleDict({str(count): deepcopy(norm) for count in counts})
