@@ -256,3 +256,17 @@ def test_a_recipe_of_no_steps_is_still_refused(tmp_path):
     with pytest.raises(ValueError, match="steps"):
         fit(coin(), blobs(24), Recipe(steps=0), out=tmp_path)
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ("cut short", "one bit"))
+def test_a_damaged_file_is_no_pickle_however_long_its_header_is(tmp_path, kind):
+    """A safetensors file begins with the length of its header, and one in 256 lengths with the byte that pickles begin with."""
+    path, net = tmp_path / "net.safetensors", vitlab.create("dense", "micro_patch8", 10)
+    for length in range(300):
+        vitlab.save(net, path, told="x" * length)
+        if path.read_bytes()[0] == 0x80:
+            break
+    assert path.read_bytes()[0] == 0x80
+    harm(path, kind)
+    with pytest.raises(ValueError, match="cut short or damaged"):
+        vitlab.load(path)

@@ -158,10 +158,10 @@ def checksum(facts: dict, tensors: dict[str, Tensor]) -> str:
 
 
 def unreadable(path: Path) -> str:
-    """Why a file that is no safetensors file cannot be used."""
+    """Why a file that is no safetensors file cannot be used. One that was begins with its header's length in 8 bytes, then {."""
     with path.open("rb") as file:
-        start = file.read(4)
-    if start.startswith(PICKLES) or path.suffix in PICKLE_ENDINGS:
+        start = file.read(9)
+    if start.startswith(PICKLES) and start[8:] != b"{" or path.suffix in PICKLE_ENDINGS:
         return (f"{path} is a pickle, which can run code when it is opened; convert it where you trust it: "
                 "method.load_state_dict(torch.load(path, weights_only=True)), then vitlab.save(method, new_path)")
     return f"{path} is cut short or damaged: it is not what was written; copy it again, or use an older checkpoint"
