@@ -107,5 +107,5 @@ def check_images(images: Tensor, size: int, weight: Tensor | None = None) -> Non
         raise ValueError(f"images are {images.dtype} but this net computes in {weight.dtype}; give images.to({weight.dtype})")
     if images.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_compiling():
         return
-    if not images.sum(dtype=torch.float64).isfinite():                     # in half precision bright pictures overflow
+    if not images.sum().isfinite() and not images.sum(dtype=torch.float64).isfinite():      # bright pictures may overflow
         raise ValueError("images hold NaN or infinite pixels; check the pictures and the normalisation")
