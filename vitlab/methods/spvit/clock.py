@@ -1,5 +1,5 @@
 """The hardware limit in milliseconds: a table of times on this device, taken at several counts of tokens."""
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from statistics import median
 from time import perf_counter
@@ -11,8 +11,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vitlab.backbones import embed, grid, head, image_size, pool_apart, prefix_tokens, stages
-from vitlab.block import attention, mlp, qkv
 from vitlab.evaluation import evaluating
+from vitlab.measure.pays import run
 from vitlab.measure.speed import synchronise
 from vitlab.methods.spvit.limit import Pool, Work, line
 from vitlab.methods.spvit.prune import Score, beside
@@ -66,14 +66,6 @@ def around(x: Tensor, patches: int) -> Others:
     """What a selector may know of the tokens [1, n, D] of a picture, as if they were the first of its patches."""
     ids = torch.arange(x.shape[1], device=x.device).clamp(max=patches - 1)[None]
     return Others(Even().mean, partial(beside, ids, Even(), patches))
-
-
-def run(blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """Blocks one after another, as they are run here."""
-    for block in blocks:
-        x = x + attention(block, *qkv(block, x))
-        x = x + mlp(block, x)
-    return x
 
 
 def medians(jobs: Mapping[Any, Callable[[], Any]], device: torch.device, runs: int) -> dict[Any, float]:
