@@ -17,6 +17,12 @@ FAILED = """() => { const failed = [];
     if (window.vlDied) failed.push(`the kernel died (${window.vlDied})`);
     for (const note of document.querySelectorAll('.vl-panel .vl-failed')) failed.push(`the panel says: ${note.textContent}`);
     return failed; }"""
+LEARNING = """seen => { const w = window.jupyterapp.shell.currentWidget;             // a training that a person would end by now
+    return [...w.content.widgets].findIndex((cell, i) => {
+        if (seen.includes(i) || !cell.model.sharedModel.source.includes('vitlab.fit(')) return false;
+        const bar = /(\\d+)\\/(\\d+)\\s\\[/.exec(cell.node.textContent);
+        return bar && Number(bar[1]) >= 10 && Number(bar[1]) < Number(bar[2]); }); }"""
+STOP = "[data-command='notebook:interrupt-kernel']:visible"
 SETTLED = """() => { const s = document.querySelector('.vl-panel .vl-speed');
                      return s && s.textContent.includes('median of') && !s.classList.contains('vl-old'); }"""
 FILLED = "() => document.querySelector('.vl-panel .js-plotly-plot .scatterlayer .point') !== null"
@@ -38,6 +44,18 @@ def opened(window, address: str, width: int = 1400, scale: float = 1):
 def run(page, minutes: float) -> None:
     """Run all cells to their end."""
     page.evaluate(RUN)
+    until(page, DONE, seconds=60 * minutes)
+
+
+def run_impatiently(page, minutes: float, trainings: int) -> None:
+    """The same, but whoever sees a training press ■ after its first steps, so often; the rest goes on with what was learned."""
+    page.evaluate(RUN)
+    ended = []
+    while len(ended) < trainings:
+        until(page, f"seen => ({LEARNING})(seen) >= 0 || ({DONE})()", arg=ended, seconds=60 * minutes)
+        ended.append(page.evaluate(LEARNING, ended))
+        assert ended[-1] >= 0, f"all cells have run, and only {len(ended) - 1} of {trainings} trainings were seen"
+        page.locator(STOP).first.click()
     until(page, DONE, seconds=60 * minutes)
 
 

@@ -1,7 +1,7 @@
 """The notebooks in a real JupyterLab in a real browser: they run, the explorer's sliders move, and its numbers follow.
 
-Two notebooks run whole, of the others the cells that their explorer needs: nbval runs them all. Screenshots are left in
-pytest's temporary folder, or in the folder that VITLAB_SCREENSHOTS names.
+Two notebooks run whole, with ■ pressed in their trainings, of the others the cells that their explorer needs: nbval runs all.
+Screenshots are left in pytest's temporary folder, or in the folder that VITLAB_SCREENSHOTS names.
 """
 import os
 import time
@@ -12,10 +12,10 @@ import pytest
 from browser import ROOT, browser, jupyter, missing
 from excerpt import explorer_part, is_live, unrun
 from nbformat.v4 import new_code_cell, new_notebook
-from page import FILLED, SETTLED, handle, knobs, opened, run, until
+from page import FILLED, SETTLED, handle, knobs, opened, run, run_impatiently, until
 
 pytestmark = pytest.mark.browser
-WHOLE = ("00_start", "02_supervit_training")
+WHOLE = {"00_start": 0, "02_supervit_training": 2}                         # notebooks, and their trainings: ■ ends them early
 BOOKS = {path.stem: nbformat.read(path, 4) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 EXPLORERS = [name for name, book in BOOKS.items() if any(map(is_live, book.cells)) and name not in WHOLE]
 MINUTES = 20                                # for all cells of one notebook on a busy machine
@@ -94,7 +94,7 @@ def test_a_notebook_runs_in_the_browser_and_its_explorer_answers(lab, open_page,
     book = BOOKS.get(name) or new_notebook(cells=[new_code_cell(SMALL.strip(), metadata={"tags": ["live"]})])
     page = open_page(name, book if name in WHOLE else explorer_part(book))
     try:
-        run(page, MINUTES)
+        run_impatiently(page, MINUTES, WHOLE.get(name, 0))
         drive(page, shots / name)
         assert page.evaluate(OUTPUTS) == [1, 0], "the panel takes the place of the stored picture"
         assert page.complaints == []

@@ -8,7 +8,7 @@ pictures, `micro_plain8` has linear patches instead of their stem. Each can be m
 class token and answer from the mean of their patches. `pit_tiny`, `pit_xsmall` and `pit_small` are timm's PiT, whose grid
 shrinks from stage to stage: for methods that run a net by its `stages`.
 """
-from vitlab.backbones.check import check_backbone, check_stem, start_from
+from vitlab.backbones.check import check_backbone, check_stem
 from vitlab.backbones.ends import (
     blocks,
     check_images,
@@ -28,8 +28,9 @@ from vitlab.backbones.make import NAMES, TIMM_NAMES, create, sibling
 from vitlab.backbones.narrow import importance, narrow
 from vitlab.backbones.pit import Stage, pool, pool_apart, pool_macs
 from vitlab.backbones.reading import by_the_book, counting, read_after
+from vitlab.backbones.start import carry, regridded, start_from
 
-__all__ = ["NAMES", "TIMM_NAMES", "LVViT", "Stage", "by_the_book", "blocks", "check_backbone", "check_images", "check_stem",
-           "counting", "create", "embed",
-           "grid", "head", "image_size", "importance", "narrow", "pool", "pool_apart", "pool_macs", "pooled",
-           "prefix_tokens", "preprocessing", "read_after", "resample_positions", "sibling", "stages", "start_from", "tokens"]
+__all__ = ["NAMES", "TIMM_NAMES", "LVViT", "Stage", "by_the_book", "blocks", "carry", "check_backbone", "check_images",
+           "check_stem", "counting", "create", "embed", "grid", "head", "image_size", "importance", "narrow", "pool",
+           "pool_apart", "pool_macs", "pooled", "prefix_tokens", "preprocessing", "read_after", "regridded", "resample_positions",
+           "sibling", "stages", "start_from", "tokens"]

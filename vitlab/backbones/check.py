@@ -84,12 +84,3 @@ def check_stem(stem: nn.Module, like: torch.Tensor, size: int, length: int) -> N
     if count != length ** 2:
         raise ValueError(f"the stem of this net cuts {size} pixels into {count} patches, not into {length}x{length}; "
                          "choose other lengths, or a backbone whose patches divide the picture")
-
-
-def start_from(vit: nn.Module, other: nn.Module) -> None:
-    """Copy the weights of another backbone; ValueError, in one sentence, where they do not fit."""
-    there, here = other.state_dict(), vit.state_dict()
-    if wrong := [name for name in here if name not in there or there[name].shape != here[name].shape]:
-        raise ValueError(f"{len(wrong)} tensors of this net have no counterpart in the backbone given, the first is "
-                         f"{wrong[0]}; take one of the same name, image size and number of classes")
-    vit.load_state_dict({name: there[name] for name in here})

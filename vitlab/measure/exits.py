@@ -52,5 +52,10 @@ def leaving(method: nn.Module, images: Tensor, point: Any) -> tuple[int, ...]:
     method(beside(method, images), point, trace)
     if trace.exit is None:
         raise ValueError(f"{type(method).__name__} has no early exits; use dvt, adaptive_depth or vitlab.EarlyExit")
+    return at_each(method, trace)
+
+
+def at_each(method: nn.Module, trace: Trace) -> tuple[int, ...]:
+    """The same of a pass whose trace is known."""
     most = max(len(getattr(method, "exit_names", ())), 1 + max(part.stage for part in trace.layers))
     return tuple(torch.bincount(trace.exit, minlength=most).tolist())

@@ -70,7 +70,7 @@ def prepare(accelerator: PartialState, method: nn.Module, data, recipe: Recipe, 
     batches = Batches(data, recipe, *own)
     total = recipe.steps or recipe.epochs * batches.per_epoch
     optimizer = create_optimizer_v2(parameter_groups(method, recipe), "adamw", lr=recipe.lr,
-                                    betas=recipe.betas, weight_decay=recipe.weight_decay)
+                                    betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True)
     warmup = int(recipe.warmup * total)                 # less than total
     scheduler = CosineLRScheduler(optimizer, total - warmup, lr_min=recipe.min_lr, warmup_t=warmup,
                                   warmup_lr_init=min(FIRST_LR, recipe.lr), warmup_prefix=True, t_in_epochs=False)

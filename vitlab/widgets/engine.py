@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from vitlab import attribution, measure
 from vitlab.data.picture import normalised, squared
+from vitlab.measure.cost import from_trace
+from vitlab.measure.exits import at_each
 from vitlab.measure.speed import PRECISIONS
 from vitlab.trace import LayerTrace, Trace
 from vitlab.widgets.records import Ask, Look, Subject, Timing, Upload
@@ -27,7 +29,8 @@ class Engine:
     def __init__(self, methods: dict[str, nn.Module], images):
         self.methods = {name: method.eval() for name, method in copy.deepcopy(methods).items()}
         self.sets = {name: images.for_net(method) for name, method in methods.items()}
-        self.costs: dict[tuple, float] = {}
+        self.known: dict[tuple, dict] = {}              # of a model and a point: what each way through it costs
+        self.means: dict[tuple, tuple[float, tuple[int, ...]]] = {}            # of a batch at a point: its cost, its exits
         self.batch: tuple[tuple | None, Tensor | None] = (None, None)
 
     def method(self, ask: Ask) -> nn.Module:
@@ -54,7 +57,7 @@ class Engine:
             if not share.isfinite().all():
                 raise ValueError(why_not_finite(method, ask.precision))
             layers = [on_cpu(part) for part in trace.layers if part.attended[0].any()]
-            gmacs, dense = (self.cost(ask.model, method, image, point) for point in (ask.point, method.points[-1]))
+            gmacs, dense = (self.cost(ask.model, method, image, point)[0] for point in (ask.point, method.points[-1]))
         left = None if trace.exit is None else int(trace.exit[0])
         return Look(subject, int(share.argmax()), float(share.max()), layers, gmacs, dense, left)
 
@@ -65,13 +68,22 @@ class Engine:
                                           steps=STEPS)
         return heat.float().cpu().numpy()
 
-    def cost(self, model: str, method: nn.Module, images: Tensor, point: Any) -> float:
-        """Mean gmacs of these images; remembered where it is the same for every image."""
+    @torch.inference_mode()
+    def cost(self, model: str, method: nn.Module, images: Tensor, point: Any) -> tuple[float, tuple[int, ...]]:
+        """Mean gmacs of these images, and how many of them leave at each exit, () without exits. No way is counted twice."""
+        trace = Trace()
         if method.adaptive:
-            return float(measure.gmacs(method, images, point).mean())
-        if (model, point) not in self.costs:
-            self.costs[model, point] = float(measure.gmacs(method, images[:1], point)[0])
-        return self.costs[model, point]
+            method(images, point, trace)
+        found = from_trace(method, images, point, trace, self.known.setdefault((model, point), {}))
+        return float(found.mean()), at_each(method, trace) if method.adaptive == "exit" else ()
+
+    def batch_cost(self, ask: Ask, point: Any) -> tuple[float, tuple[int, ...]]:
+        """The same of the batch that is timed, remembered; where images cost alike or a few stand for all, of those."""
+        key, method, images = (ask.model, point, ask.device, ask.batch), self.method(ask), self.pictures(ask)
+        if key not in self.means:
+            some = images if method.adaptive == "exit" else images[:FEW] if method.adaptive else images[:1]
+            self.means[key] = self.cost(ask.model, method, some, point)
+        return self.means[key]
 
     def timing(self, ask: Ask, stale: Callable[[], bool], report: Callable[[Timing], None]) -> Timing | None:
         """The speed at this point: a first rough number is reported at once, then a median of turns with the costliest point.
@@ -99,9 +111,7 @@ class Engine:
             return None
         here = table.set_index("name").loc["here"]
         with GATE.look(f"the cost of {ask.title}"):
-            some = images if method.adaptive == "exit" else images[:FEW]
-            gmacs, most = (self.cost(ask.model, method, some, point) for point in (ask.point, dense))
-            exits = measure.leaving(method, images, ask.point) if method.adaptive == "exit" else ()
+            (most, _), (gmacs, exits) = (self.batch_cost(ask, point) for point in (dense, ask.point))
         return Timing(float(here.images_per_s), int(here.batch), int(here.runs), float(here.speed_up), most / gmacs, exits,
                       float(here.spread))
 

@@ -30,7 +30,7 @@ from vitlab.block import attend, attention, attention_logits, mlp, qkv
 from vitlab.cascade import CRITERIA, Point
 from vitlab.losses import cross_entropy
 from vitlab.method import own_point
-from vitlab.methods.dvt.reuse import Context, Enlarge, Naive, Relations, Reuse, check_widen, layers_of, widen
+from vitlab.methods.dvt.reuse import Context, Enlarge, Naive, Relations, Reuse, check_widen, layers_of, start, widen
 from vitlab.numbers import flag, plain, whole, wholes
 from vitlab.recipe import Recipe
 from vitlab.trace import Trace
@@ -173,6 +173,14 @@ class DVT(nn.Module):
         self.points = tuple(Point(t) for t in dict.fromkeys([ends[0], *(t for t in found if t not in ends), ends[1]]))
         if hasattr(self, "made"):
             self.made["knobs"] = {**self.made["knobs"], "thresholds": tuple(found)}
+
+    def init_from(self, vit: VisionTransformer) -> None:
+        """Start every stage from one plain backbone's weights, such as DeiT's; ValueError where they do not fit.
+
+        Positions and patch kernels are resampled to each grid; what a stage reads of the one before stays as it was drawn.
+        """
+        for stage in self.stages:
+            start(stage.vit, vit)
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that the DeiT recipe does not decay."""

@@ -8,7 +8,7 @@ from timm.layers import trunc_normal_
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import counting
+from vitlab.backbones import counting, start_from
 
 CACHE = 2 ** 20         # bytes that a core keeps at hand; larger temporaries go through memory and take thrice as long
 
@@ -211,3 +211,13 @@ def widen(block: nn.Module, by: int) -> None:
         block.mlp.fc1.weight[:, :width] = linear.weight
         if linear.bias is not None:
             block.mlp.fc1.bias.copy_(linear.bias)
+
+
+def start(vit: VisionTransformer, other: VisionTransformer) -> None:
+    """The weights of a plain net; layers that were widened keep what reads the further channels."""
+    here, there, wide = vit.state_dict(), other.state_dict(), {}
+    for name in here.keys() & there.keys():
+        (*rows, width), (*others, narrow) = (here[name].shape or (0,)), (there[name].shape or (0,))
+        if rows == others and narrow < width and name.endswith(("norm2.weight", "norm2.bias", "mlp.fc1.weight")):
+            wide[name] = torch.cat([there[name].to(here[name]), here[name][..., narrow:]], -1)
+    start_from(vit, other, wide)

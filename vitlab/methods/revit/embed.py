@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from vitlab.backbones.check import check_stem
 from vitlab.backbones.ends import image_size, resample_positions, tokens
 from vitlab.backbones.make import sibling
-from vitlab.methods.revit.stems import CenterPatch, carry, conv_stem
+from vitlab.backbones.start import carry, start_from
+from vitlab.methods.revit.stems import CenterPatch, conv_stem
 
 WORDS = {"patch": ("separate", "shared_center", "resize"), "positions": ("separate", "interp", "zeropad"),
          "stem": ("patch", "conv")}
@@ -51,12 +52,9 @@ def length_norms(vit: VisionTransformer, counts: Sequence[int]) -> None:
 
 def copy_backbone(source: VisionTransformer, target: VisionTransformer) -> None:
     """All weights of a plain net, its LayerNorms to every length; ValueError where they do not fit."""
-    there, here = source.state_dict(), target.state_dict()
-    plain = {name: ".".join(name.split(".")[:-3] + name.split(".")[-1:]) if ".of." in name else name for name in here}
-    if wrong := [name for name, old in plain.items() if old not in there or there[old].shape != here[name].shape]:
-        raise ValueError(f"{len(wrong)} tensors of this net have no counterpart in the backbone given, the first is "
-                         f"{wrong[0]}; take a plain one of the same name, image size, grid and number of classes")
-    target.load_state_dict({name: there[old] for name, old in plain.items()})
+    there, twins = source.state_dict(), [name for name in target.state_dict() if ".of." in name]
+    plain = {name: ".".join(name.split(".")[:-3] + name.split(".")[-1:]) for name in twins}
+    start_from(target, source, {name: there[old] for name, old in plain.items() if old in there})
 
 
 def zero_padded(table: Tensor, length: int, prefix: int) -> Tensor:

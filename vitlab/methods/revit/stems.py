@@ -1,7 +1,6 @@
 """Other stems for backbones with plain patches: convolutions, and one kernel whose centre serves smaller patches."""
-import torch
 import torch.nn.functional as F
-from timm.layers import HybridEmbed, PatchEmbed, resample_patch_embed
+from timm.layers import HybridEmbed, PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_hybrid import ConvStem
 from torch import Tensor, nn
@@ -66,21 +65,6 @@ class CenterPatch(nn.Module):
         """Images [B, 3, S, S] -> patches [B, grid², D]."""
         patch, padding = self.cuts[grid or self.grid_size[0]]
         return F.conv2d(images, self.kernel(patch), self.proj.bias, patch, padding).flatten(2).mT
-
-
-@torch.no_grad()
-def carry(source: nn.Module, target: nn.Module) -> None:
-    """Copy a stem's weights into one for another patch grid: kernels that cut patches are resampled, convolutions copied.
-
-    Raises ValueError where the two are of different kinds.
-    """
-    there, here = source.state_dict(), target.state_dict()
-    if type(source) is type(target) and isinstance(getattr(target, "proj", None), nn.Conv2d):
-        there = there | {"proj.weight": resample_patch_embed(there["proj.weight"], list(target.proj.kernel_size))}
-    if there.keys() != here.keys() or any(there[name].shape != here[name].shape for name in here):
-        raise ValueError("the weights of this stem cannot be carried over to another patch grid; both must be plain "
-                         "patches or the same convolutions")
-    target.load_state_dict(there)
 
 
 def need_plain_patches(stem: nn.Module, what: str) -> None:
