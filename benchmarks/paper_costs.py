@@ -3,7 +3,7 @@
 Random weights, 224 pixels, one picture of zeros: what no picture changes. SuperViT's and SPViT's cost is what torch counts while
 the net runs; DVT's and SViT's is fvcore's count, LayerNorm and resizing included, as those papers say. What the papers print is
 typed here (the twelve points of DeiT-S and DVT's Table 6 are in throughput.py's and dvt_costs.py's tables); `digits` are the
-printed decimals. Writes data/results/paper_costs.csv in about three minutes on one core.
+printed decimals. Writes data/results/paper_costs.csv in about a minute on one core.
 """
 from collections.abc import Iterator
 
