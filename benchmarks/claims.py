@@ -1,18 +1,18 @@
 """What the five papers claim, beside what shows here.  python benchmarks/claims.py [--quick | --cifar10 PATH]
 
-Remakes data/claims.csv from data/results and prints it. `--quick` first runs the scripts behind it on the default data: counts and
-races, minutes each, and the short trainings, hours where runs/ does not hold them yet. `--cifar10 PATH` (a hub name or a folder
-of parquet files) runs those, the long trainings and cifar10.py. claims_of_papers.csv holds what people typed: paper, place, claim
-and figure; `above`, what ours must exceed (0: only the direction is claimed); `measure`, a function of evidence.py with its
-arguments; and where there is nothing to measure `why`. The rest is computed, verdicts by `judge`.
+Remakes data/claims.csv from data/results and prints it. `--quick` first runs the scripts behind it on the default data: counts
+and races, minutes each, and the short trainings, hours where runs/ does not hold them yet. `--cifar10 PATH` (a hub name or a
+folder of parquet files) runs those, the long trainings and cifar10.py. claims_of_papers.csv holds what people typed: paper,
+place, claim and figure; `above`, what ours must exceed (empty: 0, only the direction is claimed); `measure`, a function of
+evidence/ with its words; and where there is nothing to measure `why`. The rest is computed, verdicts by `judge`.
 """
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
-import evidence
 import pandas as pd
-from evidence import Evidence
+from evidence import Evidence, read
 
 from vitlab.measure.records import DATA
 
@@ -22,11 +22,12 @@ HOLDS, NOT_SHOWN, CANNOT = "holds", "does not show", "cannot be tested here"
 SEEDS = 3                                                   # fewer have no spread worth the name
 RACES = ("paper_costs.py", "dvt_costs.py", "throughput.py", "dvt_speed.py", "revit_speed.py", "spvit_speed.py", "svit_speed.py",
          "spvit_latency.py", "edge.py 100", "revit_training.py", "supervit_training.py")
-SHORT = ("supervit_small.py", "dvt_small.py", "revit_small.py", "spvit_small.py settled", "spvit_small.py drawn", "spvit_pooled.py",
-         "svit_small.py", "svit_dense.py")
+SHORT = ("supervit_small.py", "dvt_small.py", "revit_small.py", "spvit_small.py settled", "spvit_small.py drawn",
+         "spvit_pooled.py", "svit_small.py", "svit_dense.py")
 LONG = ("supervit_shipped.py", "dvt_shipped.py", "revit_shipped.py", "spvit_shipped.py", "svit_shipped.py")
-WRITERS = {"throughput_deit_small": "throughput.py", "spvit_small": "spvit_small.py settled", "spvit_drawn": "spvit_small.py drawn",
-           "svit_batch": "svit_speed.py", "edge": "edge.py 100"}        # of tables that are not called like their script
+WRITERS = {"throughput_deit_small": "throughput.py", "spvit_small": "spvit_small.py settled", 
+           "spvit_drawn": "spvit_small.py drawn", "svit_batch": "svit_speed.py",
+           "edge": "edge.py 100"}                           # of tables that are not called like their script
 
 
 def writer(table: str) -> str:
@@ -79,7 +80,8 @@ def by_figures(found: Evidence) -> dict:
     off = [(abs(ours - printed) * 10 ** digits, f"{ours:.{digits + 1}f} for {printed:.{digits}f}")
            for printed, ours, digits in found.values]
     right, (_, furthest) = sum(units <= 1 for units, _ in off), max(off)
-    return {"ours": right, "spread": None, "n": len(off), "of": "figures", "verdict": HOLDS if right == len(off) else NOT_SHOWN,
+    return {"ours": right, "spread": None, "n": len(off), "of": "figures",
+            "verdict": HOLDS if right == len(off) else NOT_SHOWN,
             "why": f"{right} of {len(off)} within one unit of the last printed digit, furthest {furthest}"}
 
 
@@ -89,19 +91,20 @@ def row(typed: pd.Series) -> dict:
     if not typed.measure:
         return one | {"verdict": CANNOT, "why": typed.why}
     name, *words = typed.measure.split(" | ")
-    found = getattr(evidence, name)(*words)
-    tables = [evidence.read(source) for source in found.sources]
-    joined = {key: "; ".join(sorted({str(each) for table in tables for each in table[key]})) for key in ("date", "commit")}
+    module, _, function = name.partition(".")
+    found = getattr(import_module(f"evidence.{module}"), function)(*words)
+    tables = [read(source) for source in found.sources]
+    told = {key: "; ".join(sorted({str(each) for table in tables for each in table[key].unique()})) for key in ("date", "commit")}
     return one | {"measured": found.what, **judge(found, float(typed.above or 0)), "unit": found.unit, "data": found.data,
                   "source": "; ".join(f"data/results/{name}.csv" for name in found.sources),
-                  "script": "; ".join(dict.fromkeys(f"benchmarks/{writer(name)}" for name in found.sources)), **joined}
+                  "script": "; ".join(dict.fromkeys(f"benchmarks/{writer(name)}" for name in found.sources)), **told}
 
 
 def made() -> pd.DataFrame:
     """The whole table, from what is typed and what is saved."""
     typed = pd.read_csv(TYPED, dtype=str, keep_default_na=False)
-    columns = ["paper", "place", "claim", "papers_figure", "measured", "ours", "spread", "n", "of", "unit", "data", "verdict", "why",
-               "source", "script", "date", "commit"]
+    columns = ["paper", "place", "claim", "papers_figure", "measured", "ours", "spread", "n", "of", "unit", "data", "verdict",
+               "why", "source", "script", "date", "commit"]
     table = pd.DataFrame([row(each) for _, each in typed.iterrows()])[columns]
     return table.assign(n=table.n.astype("Int64"))
 
@@ -112,6 +115,11 @@ def run(scripts: tuple[str, ...]) -> None:
         subprocess.run([sys.executable, str(HERE / name), *arguments], check=True)
 
 
+def text() -> str:
+    """data/claims.csv, as it should be now."""
+    return made().to_csv(index=False, float_format="%.4g", lineterminator="\n")
+
+
 def main(how: str | None = None, path: str | None = None) -> None:
     if how not in (None, "--quick", "--cifar10") or (how == "--cifar10") != (path is not None):
         raise SystemExit("python benchmarks/claims.py [--quick | --cifar10 PATH]")
@@ -120,9 +128,8 @@ def main(how: str | None = None, path: str | None = None) -> None:
     if path:
         run(LONG)
         subprocess.run([sys.executable, str(HERE / "cifar10.py"), path], check=True)
-    table = made()
-    table.to_csv(MADE, index=False, float_format="%.4g")
-    print(table[["paper", "place", "claim", "ours", "spread", "n", "unit", "verdict"]].to_string())
+    MADE.write_text(text())
+    print(pd.read_csv(MADE)[["paper", "place", "claim", "ours", "spread", "n", "unit", "verdict"]].to_string())
 
 
 if __name__ == "__main__":

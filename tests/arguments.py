@@ -348,7 +348,7 @@ call("plots.boxes", lambda w: (plots.boxes, {"pictures": [w.picture], "classes":
     found=lambda w: [None, *OBJECTS, {"a": 3}, {"a": [3]}, {"a": [{}]}, {"a": []},
                      {"a": [{"boxes": np.zeros(3), "labels": np.array([1])}]},
                      {"a": [{"boxes": np.array([[1.0, 1, 2, 2]]), "labels": np.array([7])}]}])
-for name in ("by_batch", "by_group", "exits", "fates", "speed", "tokens_by_layer", "tradeoff"):
+for name in ("by_batch", "by_group", "claims", "exits", "fates", "speed", "tokens_by_layer", "tradeoff"):
     call(f"plots.{name}", lambda w, name=name: (getattr(plots, name), {"data": w.frame}), data=frames)
 call("plots.kept_by", lambda w: (plots.kept_by, {"picture": w.picture, "traces": {"a": w.trace}, "row": 0}),
      traces=lambda w: [None, *OBJECTS, {}, {"a": 3}, {"a": vitlab.Trace()}, w.trace])
