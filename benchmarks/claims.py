@@ -25,7 +25,7 @@ RACES = ("paper_costs.py", "dvt_costs.py", "throughput.py", "dvt_speed.py", "rev
 SHORT = ("supervit_small.py", "dvt_small.py", "revit_small.py", "spvit_small.py settled", "spvit_small.py drawn",
          "spvit_pooled.py", "svit_small.py", "svit_dense.py")
 LONG = ("supervit_shipped.py", "dvt_shipped.py", "revit_shipped.py", "spvit_shipped.py", "svit_shipped.py")
-WRITERS = {"throughput_deit_small": "throughput.py", "spvit_small": "spvit_small.py settled", 
+WRITERS = {"throughput_deit_small": "throughput.py", "spvit_small": "spvit_small.py settled",
            "spvit_drawn": "spvit_small.py drawn", "svit_batch": "svit_speed.py",
            "edge": "edge.py 100"}                           # of tables that are not called like their script
 

@@ -348,10 +348,11 @@ call("plots.boxes", lambda w: (plots.boxes, {"pictures": [w.picture], "classes":
     found=lambda w: [None, *OBJECTS, {"a": 3}, {"a": [3]}, {"a": [{}]}, {"a": []},
                      {"a": [{"boxes": np.zeros(3), "labels": np.array([1])}]},
                      {"a": [{"boxes": np.array([[1.0, 1, 2, 2]]), "labels": np.array([7])}]}])
-for name in ("by_batch", "by_group", "claims", "exits", "fates", "speed", "tokens_by_layer", "tradeoff"):
+for name in ("by_batch", "by_group", "exits", "fates", "speed", "tokens_by_layer", "tradeoff"):
     call(f"plots.{name}", lambda w, name=name: (getattr(plots, name), {"data": w.frame}), data=frames)
 call("plots.kept_by", lambda w: (plots.kept_by, {"picture": w.picture, "traces": {"a": w.trace}, "row": 0}),
      traces=lambda w: [None, *OBJECTS, {}, {"a": 3}, {"a": vitlab.Trace()}, w.trace])
+call("plots.claims", lambda w: (plots.claims, {"data": pd.DataFrame({"paper": ["A"], "verdict": ["holds"]})}), data=frames)
 call("plots.schedules", lambda w: (plots.schedules, {"data": w.frame}), data=frames)
 call("plots.held", lambda w: (plots.held, {"data": w.frame}), data=frames)
 call("plots.pays", lambda w: (plots.pays, {"data": w.frame}), data=frames)

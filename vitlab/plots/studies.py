@@ -60,4 +60,4 @@ def claims(data: DataFrame) -> go.Figure:
                        text=[n or "" for n in counts], textangle=0, hovertemplate="%{y}: %{x}<extra>" + verdict + "</extra>")
     dress(figure, height=120 + 40 * len(papers), barmode="stack", bargap=0.35, legend=LEGEND_ABOVE | {"traceorder": "normal"})
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    return figure.update_xaxes(title_text="claims")
+    return figure.update_xaxes(title_text="claims", showgrid=False)
