@@ -331,6 +331,34 @@ def governor() -> str:
     return f"{markdown(table)}\n\nThe governor switched {int(one.switches)} times. {one.hardware}, torch {one.torch}, {one.date}."
 
 
+def verdicts() -> str:
+    """How many claims of each paper hold, do not show, or cannot be tested here."""
+    rows = pd.read_csv(DATA / "claims.csv")
+    counts = pd.crosstab(rows.paper, rows.verdict).reindex(rows.paper.unique())
+    table = pd.DataFrame({"paper": counts.index, "claims": counts.sum(axis=1), "hold": counts["holds"],
+                          "do not show": counts["does not show"], "cannot be tested here": counts["cannot be tested here"]})
+    return markdown(table)
+
+
+def ours(row: pd.Series) -> str:
+    """What shows here of one claim: what was compared, the number, of how many, on which pictures; or why nothing was."""
+    if pd.isna(row.measured):
+        return row.why
+    if row.of == "figures":
+        return f"{row.measured}: {row.ours:.0f} of {row.n:.0f} as printed"
+    number = f"{row.ours:.2f}" if row.unit == "×" else f"{row.ours:+.2f}"
+    number += f" ± {row.spread:.2f}" if row.of == "seeds" and pd.notna(row.spread) else ""
+    number = "not reached" if pd.isna(row.ours) else f"{number} {row.unit}".replace(" ×", "×")
+    many = "" if pd.isna(row.n) else f"{row.n:.0f} {row.of.removesuffix('s') if row.n == 1 else row.of}, "
+    return f"{row.measured}: {number} ({many}{row.data})"
+
+
+def claims_table() -> str:
+    rows = pd.read_csv(DATA / "claims.csv")
+    return markdown(pd.DataFrame({"where": rows.paper + ", " + rows.place, "claim": rows.claim, "paper": rows.papers_figure,
+                                  "here": rows.apply(ours, axis=1), "verdict": rows.verdict}))
+
+
 def main() -> None:
     plots.save(plots.speed(speed_rows()), "speed")
     alone = read("supervit_small_points").query("training != 'plain'").assign(length=lambda f: f.length.map(lambda n: f"{n}×{n}"))
@@ -355,7 +383,8 @@ def filled(texts: Iterable[str]) -> list[str]:
              "spvit pooled": worth("spvit_pooled_points", POOLED, "selector"), "edge": edge(), "svit dense": svit_dense(),
              "svit speed": token_speed("svit_speed_cpu_fp32", "tokens in a block, mean"), "svit batch": svit_batch(),
              "svit small": worth("svit_small_points", SVIT, "return"), "svit shipped": svit_shipped(),
-             "schedules": schedules(), "supervit training": supervit_training(), "governor": governor()}
+             "schedules": schedules(), "supervit training": supervit_training(), "governor": governor(),
+             "verdicts": verdicts(), "claims table": claims_table()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
         done = [between.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text) for text in texts]

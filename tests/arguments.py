@@ -352,6 +352,7 @@ for name in ("by_batch", "by_group", "exits", "fates", "speed", "tokens_by_layer
     call(f"plots.{name}", lambda w, name=name: (getattr(plots, name), {"data": w.frame}), data=frames)
 call("plots.kept_by", lambda w: (plots.kept_by, {"picture": w.picture, "traces": {"a": w.trace}, "row": 0}),
      traces=lambda w: [None, *OBJECTS, {}, {"a": 3}, {"a": vitlab.Trace()}, w.trace])
+call("plots.claims", lambda w: (plots.claims, {"data": pd.DataFrame({"paper": ["A"], "verdict": ["holds"]})}), data=frames)
 call("plots.schedules", lambda w: (plots.schedules, {"data": w.frame}), data=frames)
 call("plots.held", lambda w: (plots.held, {"data": w.frame}), data=frames)
 call("plots.pays", lambda w: (plots.pays, {"data": w.frame}), data=frames)

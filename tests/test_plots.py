@@ -11,6 +11,7 @@ import torch
 from browser import chromium
 from PIL import Image
 from samples import pictures
+from test_project import ROOT
 
 import vitlab
 from vitlab import attribution, plots
@@ -350,3 +351,19 @@ def test_attribution_refuses_a_batch_and_a_class_that_is_not_there(small_supervi
         attribution.patches(small_supervit, pictures(2))
     with pytest.raises(ValueError, match="a class, must be a whole number from 0 to 9, not 10"):
         attribution.patches(small_supervit, pictures(1)[0], None, 10)
+
+
+def test_a_bar_counts_the_verdicts_of_each_paper():
+    told = pd.DataFrame({"paper": ["B", "A", "B", "B"], "verdict": ["holds", "does not show", "holds", "cannot be tested here"]})
+    figure = plots.claims(told)
+    assert [(bar.name, list(bar.y), list(bar.x)) for bar in figure.data] == [
+        ("holds", ["B", "A"], [2, 0]), ("does not show", ["B", "A"], [0, 1]), ("cannot be tested here", ["B", "A"], [1, 0])]
+    assert figure.data[0].text[1] == ""                     # no 0 beside a bar that is not there
+    assert len({bar.marker.color for bar in figure.data}) == 3
+    with pytest.raises(ValueError, match="there is no verdict 'maybe'; the verdicts are holds"):
+        plots.claims(told.assign(verdict="maybe"))
+
+
+def test_the_saved_verdicts_can_be_drawn():
+    saved = pd.read_csv(ROOT / "data" / "claims.csv")
+    assert sum(sum(bar.x) for bar in plots.claims(saved).data) == len(saved)

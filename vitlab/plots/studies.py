@@ -1,11 +1,12 @@
-"""Two studies of one method: what becomes of tokens that are left out, and speed batch by batch."""
+"""Studies: what becomes of tokens that are left out, speed batch by batch, and which claims of the papers hold."""
 import plotly.graph_objects as go
 from pandas import DataFrame
 
 from vitlab.plots.rows import frame
-from vitlab.plots.theme import LEGEND_ABOVE, color_of, dress, faded, marker_of, title_of
+from vitlab.plots.theme import HERE, LEGEND_ABOVE, SPARE, color_of, dress, faded, marker_of, title_of
 
 FATES = {"next": ("back in the next block", 1.0), "later": ("back later", 0.55), "never": ("never back", 0.2)}    # opacity
+VERDICTS = {"holds": SPARE[0], "does not show": HERE, "cannot be tested here": faded(color_of("dense"), 0.45)}
 
 
 def fates(data: DataFrame) -> go.Figure:
@@ -42,3 +43,21 @@ def by_batch(data: DataFrame, *, name: str = "svit") -> go.Figure:
     dress(figure, height=340, legend=LEGEND_ABOVE)
     figure.update_xaxes(title_text="batch", type="log", tickvals=rows.batch, ticktext=[str(b) for b in rows.batch])
     return figure.update_yaxes(title_text=title_of("speed_up"), rangemode="tozero")
+
+
+def claims(data: DataFrame) -> go.Figure:
+    """How many claims of each paper hold: a bar per paper, of three parts, the first paper on top.
+
+    data: the columns paper and verdict of data/claims.csv. ValueError for a verdict that is none of the three.
+    """
+    rows = frame(data, "paper", "verdict")
+    if strange := set(rows.verdict) - set(VERDICTS):
+        raise ValueError(f"there is no verdict {min(map(str, strange))!r}; the verdicts are {', '.join(VERDICTS)}")
+    papers, figure = tuple(dict.fromkeys(rows.paper)), go.Figure()
+    for verdict, color in VERDICTS.items():
+        counts = [int(((rows.paper == paper) & (rows.verdict == verdict)).sum()) for paper in papers]
+        figure.add_bar(y=papers, x=counts, name=verdict, orientation="h", marker={"color": color}, textposition="inside",
+                       text=[n or "" for n in counts], textangle=0, hovertemplate="%{y}: %{x}<extra>" + verdict + "</extra>")
+    dress(figure, height=120 + 40 * len(papers), barmode="stack", bargap=0.35, legend=LEGEND_ABOVE | {"traceorder": "normal"})
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return figure.update_xaxes(title_text="claims", showgrid=False)
