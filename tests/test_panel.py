@@ -188,7 +188,7 @@ def test_a_measurement_that_ends_too_late_is_nobodys(panel, monkeypatch):
     go.append(True)
     assert panel.wait(QUICK), panel.last_error
     assert [point.keep for point in begun] == [0.5, 0.7]
-    assert [name for name, *_ in panel.view.past[past:]] == ["one (7, 0.7)"]
+    assert [ask.title for ask, *_ in panel.view.past[past:]] == ["one (7, 0.7)"]
     assert panel.result["point"].keep == 0.7
 
 
@@ -379,10 +379,10 @@ def test_an_upload_is_read_beside_the_notebook_and_a_broken_one_gives_way(panel,
 
     monkeypatch.setattr(records, "opened", watched)
     good = {"name": "good.png", "content": memoryview(png(np.full((20, 20, 3), 90, np.uint8)))}
-    panel.uploaded({"new": (good,)})
+    panel.uploaded({"new": good})
     assert panel.wait(QUICK), panel.last_error
     assert panel.result["image"] == "good.png"
-    panel.uploaded({"new": ({"name": "bad.png", "content": memoryview(b"nothing")},)})
+    panel.uploaded({"new": {"name": "bad.png", "content": memoryview(b"nothing")}})
     assert not panel.wait(QUICK)
     assert "not a whole picture" in panel.last_error
     assert panel.set(keep=0.5).wait(QUICK), panel.last_error

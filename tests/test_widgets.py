@@ -72,8 +72,7 @@ def encoded(picture: Image.Image, kind: str = "png") -> bytes:
 
 def upload(panel, content: bytes, name: str = "mine.png") -> None:
     """As the browser does it."""
-    panel.controls.upload.value = ({"name": name, "type": "image/png", "size": len(content), "content": memoryview(content),
-                                    "last_modified": pd.Timestamp.now()},)
+    panel.controls.upload.file = {"name": name, "content": memoryview(content)}
 
 
 # What is shown
@@ -344,7 +343,7 @@ def test_a_drag_never_waits_and_a_stale_measurement_is_dropped(panel, slow):
     panel.set(keep=0.5)
     slow.set()
     assert panel.wait(QUICK)
-    assert [name for name, *_ in panel.view.past[count:]] == [f"{panel.controls.model.value} (7, 0.5)"]
+    assert [ask.title for ask, *_ in panel.view.past[count:]] == [f"{panel.controls.model.value} (7, 0.5)"]
 
 
 def test_there_and_back_again_the_speed_is_of_the_point_in_view(panel):
@@ -489,7 +488,7 @@ def test_any_picture_can_be_uploaded(panel, mode):
     assert panel.result["image"] == "mine & yours.png"
     assert panel.result["right"] is None
     assert "mine &amp; yours.png" in panel.view.answer.value
-    assert panel.controls.upload.value == ()
+    assert panel.controls.upload.file == {}
     assert panel.set(image=0).wait(QUICK)
     assert panel.result["image"] == "image 0"
 

@@ -4,10 +4,12 @@ from math import isclose
 from typing import Any
 
 import ipywidgets as W
+from timm.models.vision_transformer import Block
 from torch import nn
 
 from vitlab.measure.speed import PRECISIONS
 from vitlab.numbers import plain
+from vitlab.widgets.browser import Picker
 from vitlab.widgets.engine import devices
 from vitlab.widgets.records import shown
 
@@ -57,6 +59,11 @@ def point_of(method: nn.Module, knobs: dict[str, W.SelectionSlider]) -> Any:
     return method.Point(**chosen)
 
 
+def depth(method: nn.Module) -> int:
+    """As many layers as a picture can go through, or more."""
+    return sum(isinstance(part, Block) for part in method.modules())
+
+
 def same(one: Any, other: Any) -> bool:
     """Are these one value? Floats up to single precision's rounding; True is no 1."""
     if isinstance(one, tuple) and isinstance(other, tuple):
@@ -89,14 +96,14 @@ class Controls:
         self.model = sized(W.Dropdown, "model", "auto", options=list(methods))
         self.back, self.next = button("chevron-left", "previous image"), button("chevron-right", "next image")
         self.image = sized(W.BoundedIntText, "image", "106px", value=0, min=0, max=count - 1)
-        self.upload = W.FileUpload(accept="image/*", multiple=False, description="upload", tooltip="a picture of up to 8 MB",
-                                   layout=W.Layout(width="104px"))
+        self.upload = Picker()
         self.device = sized(W.Dropdown, "device", "118px", options=devices(), value=device)
         self.precision = sized(W.Dropdown, "precision", "124px", options=list(PRECISIONS), value=precision)
         self.batch = sized(W.Dropdown, "batch", "100px", options=sorted({*BATCHES, batch}), value=batch)
         self.again = button("refresh", "measure the speed again")
         self.sliders = {name: sliders(method) for name, method in methods.items()}
-        self.layer = sized(W.IntSlider, "layer", f"{SLIDER}px", value=1, min=1, max=1)
+        most = max(2, *map(depth, methods.values()))                           # what the browser takes for its end from then on
+        self.layer = sized(W.IntSlider, "layer", f"{SLIDER}px", value=most, min=1, max=most)
         picker = W.HBox([self.back, self.image, self.next, self.upload], layout=W.Layout(overflow="visible"))
         self.row = W.HBox([self.model, picker, self.device, self.precision, self.batch, self.again]).add_class("vl-row")
         self.knobs = W.HBox().add_class("vl-row").add_class("vl-knobs")

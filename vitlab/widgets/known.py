@@ -7,7 +7,6 @@ from torch import nn
 
 from vitlab import measure
 from vitlab.plots.theme import color_of
-from vitlab.widgets.records import Ask
 
 
 class Known:
@@ -37,17 +36,26 @@ class Known:
         alone = list(kinds.values()).count(kinds[model]) == 1
         return color_of(kinds[model] if alone else model, tuple(kinds))
 
-    def accuracy(self, ask: Ask) -> tuple[float, float] | None:
-        """(gmacs, top1) of this point in the sweep; None where it has no such row."""
+    def place(self, model: str, point: Any) -> tuple[float, float] | None:
+        """(gmacs, top1) of this point in the sweep; None where it has no such row. What a CSV holds as text is read as such."""
         if self.sweep is None:
             return None
         rows = self.sweep[self.sweep["source"] == "ours"] if "source" in self.sweep else self.sweep
-        for name in (ask.model, self.made[ask.model].get("method")):
+        for name in (model, self.made[model].get("method")):
             found = rows[rows["method"] == name]
-            for knob, value in asdict(ask.point).items():
-                found = found[[v == value or value is None and isna(v) for v in found[knob]]] if knob in found else found[:0]
+            for knob, value in asdict(point).items():
+                same = [v == value or v == str(value) or value is None and isna(v) for v in found[knob]] if knob in found else []
+                found = found[same] if knob in found else found[:0]
             if len(found):
                 return float(found["gmacs"].iloc[0]), float(found["top1"].iloc[0])
+        return None
+
+    def point_at(self, gmacs: float, top1: float) -> tuple[str, Any] | None:
+        """The model and its operating point that the sweep has at this place; None where it is nobody's."""
+        for model, method in self.methods.items():
+            for point in method.points:
+                if self.place(model, point) == (gmacs, top1):
+                    return model, point
         return None
 
     def paper(self, model: str) -> dict[Any, tuple[float, str]]:

@@ -50,7 +50,7 @@ class Panel:
         self.looked = 0                                                        # the newest request whose look was shown
         self.alarm: threading.Timer | None = None
         self.root = W.VBox([W.HTML(text.STYLE, layout=W.Layout(display="none")), self.controls.row, self.controls.knobs,
-                            self.view.root, self.view.sentences]).add_class("vl-panel")
+                            self.view.sentences, self.view.root, self.view.life, self.view.aide]).add_class("vl-panel")
         self.listen()
         self.worker = LatestWorker(self.work, self.fail)
         self.submit()
@@ -111,7 +111,11 @@ class Panel:
         """Connect the controls."""
         for control in self.controls.watched():
             control.observe(self.guarded(self.changed), "value")
-        self.controls.upload.observe(self.guarded(self.uploaded), "value")
+        self.controls.upload.observe(self.guarded(self.uploaded), "file")
+        self.controls.upload.observe(self.guarded(self.refused), "refused")
+        self.view.aide.observe(self.guarded(self.pointed), "patch")
+        for trace in self.view.figure.data:
+            trace.on_click(lambda trace, points, _: self.guarded(self.go_to)((trace, points.point_inds)))
         self.controls.back.on_click(self.guarded(lambda _: self.step(-1)))
         self.controls.next.on_click(self.guarded(lambda _: self.step(1)))
         self.controls.again.on_click(self.guarded(lambda _: self.measure_again()))
@@ -154,11 +158,32 @@ class Panel:
 
     def uploaded(self, change: dict) -> None:
         """A file has come from the browser."""
-        if files := change["new"]:
+        if file := change["new"]:
             with self.silently():
-                self.controls.upload.value = ()                                # so that the same file can be chosen again
-            self.subject = Upload(files[0]["name"], bytes(files[0]["content"]), self.subject)
+                self.controls.upload.file = {}                                 # its bytes are held once
+            self.subject = Upload(file["name"], bytes(file["content"]), self.subject)
             self.submit()
+
+    def refused(self, change: dict) -> None:
+        """A file was too large to come."""
+        self.fail(ValueError(change["new"][0]))
+
+    def pointed(self, change: dict) -> None:
+        """A patch was chosen, or let go."""
+        (model, *_), look = self.seen[0] or (None,), self.seen[1]
+        if look is not None:
+            self.view.show_life(look, self.known.exits(model))
+
+    def go_to(self, clicked: tuple[Any, list[int]]) -> None:
+        """A mark of the figure was clicked: the sliders go to its operating point."""
+        (trace, places), point = clicked, None
+        if places and trace.name in ("history", "visited"):
+            ask = self.view.past[places[0]][0]
+            model, point = ask.model, ask.point
+        elif places and (found := self.known.point_at(trace.x[places[0]], trace.y[places[0]])):
+            model, point = found
+        if point is not None:
+            self.set(model=model, **{name: getattr(point, name) for name in self.controls.sliders[model]})
 
     def submit(self) -> None:
         """Ask for what the controls say."""
@@ -239,7 +264,7 @@ class Panel:
         if timing is not None and not turn.stale():
             self.paced = ask.pace
             self.show_speed(ask, timing)
-            self.view.remember(ask.title, self.known.hue(ask.model), look.gmacs, timing.images_per_s)
+            self.view.remember(ask, self.known.hue(ask.model), look.gmacs, timing.images_per_s)
 
     def halved(self, ask: Ask) -> Ask:
         """The same with half the batch, and a note that says so."""
@@ -253,9 +278,9 @@ class Panel:
     def show_look(self, ask: Ask, look: Look) -> None:
         """Answer and pictures; a layer slider that stands at the end stays there when the number of layers changes."""
         with self.silently():
-            self.controls.layer.max = len(look.layers)
+            self.controls.layer.max = max(len(look.layers), 2)
             if ask.layer < 0:
-                self.controls.layer.value = len(look.layers)
+                self.controls.layer.value = self.controls.layer.max
         self.result = {
             "model": ask.model, "point": ask.point, "image": look.subject.name,
             "prediction": self.known.named(ask.model, look.prediction), "confidence": look.confidence, "right": look.right,
@@ -264,9 +289,11 @@ class Panel:
             **{key: self.result.get(key) if self.paced == ask.pace else None for key in SPEED}}
         exits = self.known.exits(ask.model)
         self.view.show_answer(look, lambda k: self.known.named(ask.model, k), exits)
-        self.view.show_layer(look, min(ask.layer, len(look.layers) - 1), exits)
+        with self.silently():
+            self.view.show_layer(look, min(ask.layer, len(look.layers) - 1), exits)
+        self.view.show_life(look, exits)
         if self.view.accuracy:
-            self.view.show_place(self.known.accuracy(ask))
+            self.view.show_place(self.known.place(ask.model, ask.point))
 
     def show_speed(self, ask: Ask, timing: Timing) -> None:
         """The sentence about speed, and the same in `result`."""

@@ -1,38 +1,15 @@
-"""The sentences under the pictures, and how the panel is laid out."""
+"""The sentences of a panel, and its style sheet."""
 from collections.abc import Callable, Sequence
 from html import escape
+from pathlib import Path
 
-from vitlab.plots.theme import HERE, INK
+from vitlab.plots.theme import HERE, INK, color_of
 from vitlab.widgets.records import Ask, Look, Timing
 
 WIDE = 0.3          # a spread of passes, as a share of their median, that is worth a word
 
-STYLE = f"""<style>
-.vl-panel {{ max-width: 1500px; padding: 4px 2px; overflow: visible; }}
-.vl-panel .vl-row {{ flex-flow: row wrap; align-items: center; gap: 2px 8px; overflow: visible; }}
-.vl-panel .vl-knobs {{ gap: 2px 24px; }}
-.vl-panel .vl-view {{ flex-flow: row wrap; align-items: flex-start; gap: 8px 12px; overflow: visible; margin: 4px 0 2px; }}
-.vl-panel .vl-picture {{ flex: 1 1 170px; min-width: 150px; max-width: 250px; overflow: hidden; }}
-.vl-panel .vl-picture img {{ width: 100%; height: auto; image-rendering: pixelated; border-radius: 4px; }}
-.vl-panel .vl-plots {{ flex: 2 1 390px; min-width: 380px; overflow: hidden; }}
-.vl-panel .vl-plots > * {{ flex: 1 1 100%; min-width: 0; }}
-.vl-panel .vl-picture .widget-html-content {{ min-width: 0; width: 100%; overflow: hidden; }}
-.vl-panel .vl-caption {{ color: var(--jp-ui-font-color2, {INK}); font-size: 12px; line-height: 18px; margin: 0;
-                         white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }}
-.vl-panel .vl-sentences {{ overflow: visible; }}
-.vl-panel .vl-status {{ color: var(--jp-ui-font-color1, {INK}); font-size: 15px; line-height: 24px; margin: 0 2px;
-                        height: auto; }}
-.vl-panel .vl-status .widget-html-content {{ line-height: inherit; }}
-.vl-panel .vl-status b {{ font-weight: 600; font-variant-numeric: tabular-nums; }}
-.vl-panel .vl-fact {{ color: var(--jp-ui-font-color2, {INK}); }}
-.vl-panel .vl-old {{ opacity: 0.45; }}
-.vl-panel .vl-right {{ color: #1f9d55; }}
-.vl-panel .vl-wrong, .vl-panel .vl-remark {{ color: #d9822b; }}
-.vl-panel .vl-failed {{ color: {HERE}; }}
-.vl-panel .jupyter-button {{ padding: 0 9px; text-overflow: clip; }}
-.vl-panel .vl-small i {{ margin: 0; }}
-.vl-panel .widget-hslider .widget-readout {{ max-width: none; width: auto; flex: none; }}
-</style>"""
+STYLE = f"""<style>.vl-panel {{ --vl-ink: {INK}; --vl-here: {HERE}; --vl-in: {color_of("supervit")}; }}
+{Path(__file__).with_name("panel.css").read_text()}</style>"""
 
 
 def answer(look: Look, named: Callable[[int], str], exits: Sequence[str] = ()) -> str:
@@ -84,6 +61,11 @@ def sentence(error: Exception) -> str:
     """An error as one line for a person: our own ValueErrors are sentences already, others get their kind in front."""
     words = " ".join(str(error).split())
     return words if isinstance(error, ValueError) and words else f"{type(error).__name__}: {words}"
+
+
+def fact(words: str) -> str:
+    """A sentence that stands back."""
+    return f'<span class="vl-fact">{escape(words)}</span>'
 
 
 def note(words: str, wrong: bool) -> str:

@@ -1,5 +1,6 @@
-"""What a panel shows: three pictures, one live figure, two sentences, and a third when something went wrong."""
+"""What a panel shows: two sentences, and a third when something went wrong; three pictures, one live figure, a patch's life."""
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 
 import ipywidgets as W
 import plotly.graph_objects as go
@@ -8,18 +9,19 @@ from pandas import DataFrame
 
 from vitlab.plots.live import live
 from vitlab.plots.overlay import dimmed, heated, png, signed
-from vitlab.widgets import text
-from vitlab.widgets.records import Look
+from vitlab.widgets import life, text
+from vitlab.widgets.browser import Aide
+from vitlab.widgets.records import Ask, Look
 
 HISTORY = 40                                # measurements shown
 PICTURES = ("kept", "attention", "attribution")
 
 
 class View:
-    """The widgets that answers are written into; `root` and `sentences` are the boxes that hold them."""
+    """The widgets that answers are written into; `root`, `sentences` and `life` are what holds them."""
 
     def __init__(self, sweep: DataFrame | None):
-        self.past: list[tuple[str, str, float, float]] = []                    # name, colour, gmacs, images per second
+        self.past: list[tuple[Ask, str, float, float]] = []                    # what, colour, gmacs, images per second
         self.accuracy = sweep is not None                                      # what the right half of the figure shows
         self.captions = {kind: W.HTML() for kind in PICTURES}
         self.pictures = {kind: W.Image(format="png") for kind in PICTURES}
@@ -31,6 +33,7 @@ class View:
                                               for kind in ("answer", "speed", "note"))
         self.answer.value = "loading …"
         self.sentences = W.VBox([self.answer, self.speed, self.note]).add_class("vl-sentences")
+        self.aide, self.life = Aide(), W.HTML(text.fact(life.HINT)).add_class("vl-life")
 
     def show_answer(self, look: Look, named: Callable[[int], str], exits: Sequence[str]) -> None:
         """The sentence about the image; `named` gives a class's name, `exits` are the exits' names, if they have any."""
@@ -47,6 +50,14 @@ class View:
         self.captions["attention"].value = text.caption(f"{where}, layer {part.layer + 1}")
         self.pictures["kept"].value = png(dimmed(look.subject.picture, kept, part.grid))
         self.pictures["attention"].value = png(heated(look.subject.picture, part.cls[0].numpy(), alive, part.grid))
+        side, old = part.grid[0], self.aide.grid
+        with self.aide.hold_sync():
+            self.aide.grid, self.aide.patch = side, [int((place + 0.5) / old * side) for place in self.aide.patch]
+
+    def show_life(self, look: Look, exits: Sequence[str]) -> None:
+        """What becomes of the patch that was chosen, if one was."""
+        patch, grid = tuple(self.aide.patch), self.aide.grid
+        self.life.value = life.strip(life.moments(look.layers, patch, grid), patch, exits) if patch else text.fact(life.HINT)
 
     def show_relevance(self, look: Look, heat: ndarray) -> None:
         """What speaks for the predicted class."""
@@ -66,10 +77,11 @@ class View:
         """A remark, or in red what went wrong; None clears it."""
         self.note.value = "" if words is None else text.note(words, wrong)
 
-    def remember(self, name: str, hue: str, gmacs: float, images_per_s: float) -> None:
+    def remember(self, ask: Ask, hue: str, gmacs: float, images_per_s: float) -> None:
         """One more measurement in the figure."""
-        self.past = [*self.past, (name, hue, gmacs, images_per_s)][-HISTORY:]
-        names, hues, costs, speeds = (list(column) for column in zip(*self.past, strict=True))
+        self.past = [*self.past, (ask, hue, gmacs, images_per_s)][-HISTORY:]
+        asks, hues, costs, speeds = (list(column) for column in zip(*self.past, strict=True))
+        names = [ask.title for ask in asks]
         traces = {trace.name: trace for trace in self.figure.data if trace.name}
         drawn = {"y": speeds, "text": names, "marker.color": hues, "marker.line.color": hues}
         with self.figure.batch_update():
@@ -79,9 +91,16 @@ class View:
             if not self.accuracy:
                 traces["visited"].update({"x": costs, **drawn})
                 traces["here"].update(x=costs[-1:], y=speeds[-1:])
+        self.keep_figure()
 
     def show_place(self, place: tuple[float, float] | None) -> None:
         """Ring the point in view among the others; None takes the ring away, for a point whose place is not known."""
         x, y = ([place[0]], [place[1]]) if place else ([], [])
         with self.figure.batch_update():
             next(trace for trace in self.figure.data if trace.name == "here").update(x=x, y=y)
+        self.keep_figure()
+
+    def keep_figure(self) -> None:
+        """What a page that is opened later shows at once: plotly sends changes, and keeps the figure as it first was."""
+        self.figure._widget_layout = deepcopy(self.figure._layout_obj._props)
+        self.figure._widget_data = deepcopy(self.figure._data)

@@ -1,0 +1,103 @@
+// What ipywidgets leaves out: names for screen readers, keys that stay in the panel, patches that one can point at.
+const OWN_KEYS = "select, input, button, img, .noUi-handle";
+
+function set(node, key, value) {
+  if (node && value && node.getAttribute(key) !== value) node.setAttribute(key, value);
+}
+
+function name(panel) {
+  for (const slider of panel.querySelectorAll(".widget-hslider")) {
+    const handle = slider.querySelector(".noUi-handle");
+    set(handle, "aria-label", slider.querySelector("label")?.textContent);
+    set(handle, "aria-valuetext", slider.querySelector(".widget-readout")?.textContent);
+  }
+  for (const box of panel.querySelectorAll(".widget-dropdown, .widget-text"))
+    set(box.querySelector("select, input"), "aria-label", box.querySelector("label")?.textContent);
+  for (const button of panel.querySelectorAll("button[title]")) {
+    set(button, "aria-label", button.title);
+    set(button.querySelector("i"), "aria-hidden", "true");
+  }
+  for (const frame of panel.querySelectorAll(".vl-picture"))
+    set(frame.querySelector("img"), "alt", `${frame.querySelector(".vl-caption")?.textContent ?? ""}; arrow keys choose a patch`);
+  set(panel.querySelector(".vl-sentences"), "aria-live", "polite");
+}
+
+function pointing(frame, model, choose) {
+  const picture = frame.querySelector("img");
+  const [hover, mark] = ["vl-hover", "vl-mark"].map((kind) => {
+    const node = document.createElement("div");
+    node.className = `vl-cell ${kind}`;
+    frame.append(node);
+    return node;
+  });
+  const place = (node, patch) => {
+    const side = model.get("grid"), [row, column] = patch ?? [];
+    node.style.display = row === undefined ? "none" : "block";
+    if (row === undefined) return;
+    const [height, width] = [picture.clientHeight / side, picture.clientWidth / side];
+    Object.assign(node.style, {
+      top: `${picture.offsetTop + row * height}px`, left: `${picture.offsetLeft + column * width}px`,
+      height: `${height}px`, width: `${width}px` });
+  };
+  const under = (event) => {
+    const box = picture.getBoundingClientRect(), side = model.get("grid");
+    return [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width].map(
+      (share) => Math.min(Math.max(Math.floor(share * side), 0), side - 1));
+  };
+  picture.tabIndex = 0;
+  picture.draggable = false;
+  picture.addEventListener("pointermove", (event) => place(hover, under(event)));
+  picture.addEventListener("pointerleave", () => place(hover, null));
+  picture.addEventListener("click", (event) => choose(under(event)));
+  picture.addEventListener("keydown", (event) => {
+    const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    const side = model.get("grid"), [row, column] = model.get("patch");
+    choose(row === undefined ? [side >> 1, side >> 1] : [row + by[0], column + by[1]].map(
+      (n) => Math.min(Math.max(n, 0), side - 1)), true);
+  });
+  return () => place(mark, model.get("patch"));
+}
+
+function furnish(panel, model) {
+  const choose = (patch, stay) => {
+    const again = !stay && String(patch) === String(model.get("patch"));
+    model.set("patch", again ? [] : patch);
+    model.save_changes();
+  };
+  const marks = [...panel.querySelectorAll(".vl-picture")].map((frame) => pointing(frame, model, choose));
+  const draw = () => marks.forEach((mark) => mark());
+  model.on("change:patch", draw);
+  model.on("change:grid", draw);
+  let due = 0;
+  const soon = () => { due ||= setTimeout(() => { due = 0; name(panel); draw(); }, 60); };
+  const changes = new MutationObserver(soon);
+  changes.observe(panel, { subtree: true, childList: true, characterData: true });
+  const widths = new ResizeObserver(() => { soon(); window.dispatchEvent(new Event("resize")); });   // plotly fits its figure
+  widths.observe(panel);
+  panel.addEventListener("keydown", (event) => {                            // or an arrow moves the notebook to the next cell
+    if (event.target.closest(OWN_KEYS) && event.key !== "Escape" && !(event.ctrlKey || event.metaKey || event.altKey))
+      event.stopPropagation();
+  });
+  soon();
+  return () => {
+    changes.disconnect();
+    widths.disconnect();
+    model.off("change:patch", draw);
+    model.off("change:grid", draw);
+  };
+}
+
+function render({ model, el }) {
+  let end = () => {}, tries = 0;
+  const begin = () => {
+    const panel = el.closest(".vl-panel");
+    if (panel && panel.querySelectorAll(".vl-picture img").length === 3) end = furnish(panel, model);
+    else if (tries++ < 600) setTimeout(begin, 50);
+  };
+  begin();
+  return () => { tries = Infinity; end(); };
+}
+
+export default { render };
