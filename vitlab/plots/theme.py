@@ -6,12 +6,13 @@ HERE = "#e5484d"            # the ring around the point one looks at
 GRID = "rgba(128, 132, 140, 0.22)"
 CLEAR = "rgba(0,0,0,0)"
 FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
-COLORS = {"dense": "#8d939c", "supervit": "#3b82f6", "dvt": "#ea7317", "revit": "#16a34a", "spvit": "#d946a6", "svit": "#8b5cf6"}
+COLORS = {"dense": "#8d939c", "supervit": "#3b82f6", "dvt": "#ea7317", "revit": "#16a34a", "spvit": "#d946a6", "svit": "#8b5cf6",
+          "tome": "#9a5b34"}
 SPARE = ("#0d9fb3", "#c2952b", "#e5484d", "#6b8e23", "#a0627a", "#4f7cac")      # for methods and losses without a colour
 MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")
 TITLES = {
     "gmacs": "GFLOPs per image (multiply-adds)", "images_per_s": "images per second", "top1": "top-1 accuracy (%)",
-    "length": "sequence length", "keep": "keep rate", "tokens": "patches", "step": "training step", "epoch": "epoch",
+    "length": "sequence length", "keep": "keep rate", "r": "tokens merged per block", "tokens": "patches", "step": "training step", "epoch": "epoch",
     "speed_up": "speed-up (×)", "gmacs_ratio": "fewer GFLOPs (×)",
     "seconds": "seconds", "lr": "learning rate", "loss": "loss", "layer": "layer", "point": "operating point",
 }
