@@ -48,7 +48,7 @@ class ToMe(nn.Module):
 
     vit: a timm VisionTransformer made for square images, with or without class token.
     r: tokens merged per block at the headline point, and in training (None: as many as leave a fifth of the patches).
-    decreasing: 2r in the first block, none in the last, a line between: as many as with a constant r, and sooner.
+    decreasing: 2r in the first block, none in the last, a line between: about as many as with a constant r, and sooner.
     proportional: a token is looked at as often as the patches in it would be (the paper: for weights trained without merging;
     False for training with it). It owns no parameters of its own. Raises ValueError for a knob that makes no sense.
     """

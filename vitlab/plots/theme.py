@@ -12,9 +12,10 @@ SPARE = ("#0d9fb3", "#c2952b", "#e5484d", "#6b8e23", "#a0627a", "#4f7cac")      
 MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")
 TITLES = {
     "gmacs": "GFLOPs per image (multiply-adds)", "images_per_s": "images per second", "top1": "top-1 accuracy (%)",
-    "length": "sequence length", "keep": "keep rate", "r": "tokens merged per block", "tokens": "patches", "step": "training step", "epoch": "epoch",
+    "length": "sequence length", "keep": "keep rate", "tokens": "patches", "step": "training step", "epoch": "epoch",
     "speed_up": "speed-up (×)", "gmacs_ratio": "fewer GFLOPs (×)",
     "seconds": "seconds", "lr": "learning rate", "loss": "loss", "layer": "layer", "point": "operating point",
+    "r": "tokens merged per block",
 }
 LEGEND_ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 
