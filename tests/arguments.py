@@ -42,13 +42,15 @@ class World:
         self.dvt = made("dvt", "micro_patch8", grids=(3, 4)).eval()
         self.svit = made("svit", "micro_patch8").eval()
         self.spvit = made("spvit", "micro_patch8").eval()
+        self.tome = made("tome", "micro_patch8").eval()
         self.exit = vitlab.EarlyExit(self.net, self.net.points[:2])
         self.tla = vitlab.TLA(2, 32).eval()
         self.set = data.shapes("val", size=32, n=12)
         self.images, self.picture = self.set.images(range(4)), self.set.picture(0)
         self.trace, self.gated = vitlab.Trace(), vitlab.Trace()
         self.net(self.images, trace=self.trace)
-        self.packed = vitlab.Trace()
+        self.packed, self.joined = vitlab.Trace(), vitlab.Trace()
+        self.tome(self.images, trace=self.joined)
         self.spvit(self.images, self.spvit.points[0], self.packed)
         self.svit(self.images, trace=self.gated)
         self.figure = plots.gallery({"a": [(self.picture, "b")]})
@@ -135,7 +137,7 @@ def optional(kind):
 
 # Nets and measuring
 
-for method in ("net", "dense", "revit", "dvt", "svit", "spvit", "exit"):
+for method in ("net", "dense", "revit", "dvt", "svit", "spvit", "tome", "exit"):
     call(f"{method}()", lambda w, method=method: (getattr(w, method), {"images": w.images, "point": None, "trace": None}),
          trace=lambda w: [*OBJECTS, vitlab.Trace, w.trace])
 call("gmacs", lambda w: (vitlab.gmacs, {"method": w.net, "images": w.images, "point": None}))
@@ -197,7 +199,7 @@ call("create", lambda w: (vitlab.create, {"method": "supervit", "backbone": "mic
      method=lambda w: WORDS, backbone=lambda w: [*WORDS, "resnet18"], num_classes=lambda w: WHOLE,
      classes=lambda w: [3, "abc", [], {}, THING, ["a"], [None] * 10, [1.5] * 10, True],
      image_size=lambda w: [*WHOLE, 57, (32, 32)], grid=lambda w: WHOLE, drop_path=lambda w: [None, *SHARE])
-for cls in ("Dense", "SuperViT", "DVT", "AdaptiveDepth", "ReViT", "SPViT", "SViT"):
+for cls in ("Dense", "SuperViT", "DVT", "AdaptiveDepth", "ReViT", "SPViT", "SViT", "ToMe"):
     short = "adaptive_depth" if cls == "AdaptiveDepth" else cls.lower()
     call(cls, lambda w, cls=cls: (getattr(vitlab, cls), {"vit": vitlab.backbones.create("micro_patch8", 10)}),
          vit=lambda w: [*nets(w), w.net, w.dvt.vit])
@@ -211,7 +213,7 @@ for cls in ("Dense", "SuperViT", "DVT", "AdaptiveDepth", "ReViT", "SPViT", "SViT
 
 def at_point(w, cls):
     """A method at a point of these knobs."""
-    found = [net for net in (w.net, w.dvt, w.revit, w.svit, w.spvit) if type(net).__name__ == cls]
+    found = [net for net in (w.net, w.dvt, w.revit, w.svit, w.spvit, w.tome) if type(net).__name__ == cls]
     net = found[0] if found else vitlab.create("adaptive_depth", "micro_patch8", 10, image_size=32).eval()
     return lambda **knobs: net(w.images[:1], net.Point(**knobs))
 
@@ -327,10 +329,11 @@ call("lengths.train_assigner", lambda w: (lengths.train_assigner, {
 
 # Figures, files for small devices, the panel
 
-for name in ("kept", "attention_map", "package", "returns"):
+for name in ("kept", "attention_map", "package", "returns", "merged"):
     more = {} if name == "package" else {"layers": None}
     call(f"plots.{name}", lambda w, name=name, more=more: (getattr(plots, name), {
-        "picture": w.picture, "trace": {"returns": w.gated, "package": w.packed}.get(name, w.trace), "row": 0, **more}))
+        "picture": w.picture, "row": 0, **more,
+        "trace": {"returns": w.gated, "package": w.packed, "merged": w.joined}.get(name, w.trace)}))
 call("plots.usage", lambda w: (plots.usage, {"pictures": [w.picture], "trace": w.gated, "rows": None}),
      pictures=lambda w: [None, *OBJECTS, [3], [None]], rows=lambda w: SPOTS)
 call("plots.attribution", lambda w: (plots.attribution, {"picture": w.picture, "heat": np.ones((4, 4))}),
@@ -388,7 +391,7 @@ FLAG, NUMBER, ROWLESS = "a yes or no", "a weight or temperature of any size", "n
 ALLOWED = {
     **{(f"create({name}, {knob})", knob, "True"): FLAG for name, knobs in {
         "supervit": ("count_cls", "resample", "share_prefix"), "revit": ("head_per_length",),
-        "spvit": ("merge", "branch", "shared"),
+        "spvit": ("merge", "branch", "shared"), "tome": ("decreasing", "proportional"),
         "dvt": ("features", "relations", "reuse_cls", "feature_norm", "detach", "zero_relations")}.items() for knob in knobs},
     **{(f"{cls}.Point(fixed)", "fixed", "True"): FLAG for cls in ("SPViT", "SViT")},
     **{(f"create({name}, {knob})", knob, "3.5"): NUMBER for name, knobs in {

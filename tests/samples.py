@@ -5,7 +5,7 @@ import torch
 FIXED = {   # two blocks and, of a cascade, two stages: what all runs through, and is quick to trace
     "dense": ({}, ()), "supervit": ({}, (4, 0.5)), "dvt": ({"grids": (4, 7)}, ((1.0,),)),
     "adaptive_depth": ({"exits": (1,)}, ((1.0,),)), "revit": ({"dist_token": "deit"}, (4,)),
-    "spvit": ({"after": (1,)}, (None, True)), "svit": ({"first": 2}, (None, True)),
+    "spvit": ({"after": (1,)}, (None, True)), "svit": ({"first": 2}, (None, True)), "tome": ({}, (6,)),
 }
 
 

@@ -111,7 +111,7 @@ def test_the_mean_of_the_patches_leaves_out_what_is_not_to_be_read():
 
 @pytest.mark.parametrize("method", ("supervit", "dvt", "revit", "svit", "adaptive_depth"))
 def test_the_methods_that_read_a_class_token_refuse_a_net_without_one(method):
-    with pytest.raises(ValueError, match="has no class token: dense and spvit alone run such a net"):
+    with pytest.raises(ValueError, match="has no class token: dense, spvit and tome alone run such a net"):
         vitlab.create(method, "micro_patch8_gap", num_classes=5)
 
 

@@ -63,7 +63,7 @@ def file(tmp_path_factory):
 @pytest.mark.parametrize("name", [name for name in FIXED if name != "supervit"])
 def test_a_file_answers_what_its_net_answers(name, tmp_path):
     knobs, point = FIXED[name]
-    depth = 2 if name in ("adaptive_depth", "spvit", "svit") else 1
+    depth = 2 if name in ("adaptive_depth", "spvit", "svit", "tome") else 1
     net = small(name, depth=depth, backbone=STEM.get(name, "micro_plain8"), **knobs)
     point = net.Point(*point)
     same(edge.Session(vitlab.export(net, tmp_path / "net.onnx", point)), net, point)

@@ -12,6 +12,7 @@ from vitlab.numbers import flag
 KNOBS = [("supervit", "count_cls"), ("supervit", "resample"), ("supervit", "share_prefix"),
          ("revit", "head_per_length"), ("dense", "pretrained"),
          *(("spvit", name) for name in ("persist", "branch", "shared")),
+         ("tome", "decreasing"), ("tome", "proportional"),
          *(("dvt", name) for name in ("features", "relations", "reuse_cls", "feature_norm", "detach", "zero_relations"))]
 NEITHER = [1, 0, 1.0, None, "no", "False", (), (True,), np.int64(1), torch.tensor([True, False])]
 

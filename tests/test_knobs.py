@@ -29,12 +29,14 @@ KNOBS = {
               "lambda_distill": 0.5, "lambda_ratio": 2.0, "factors": None},
     "svit": {"keep": 0.7, "first": None, "pruned": "return", "rate": "batch", "gate": "mlp", "decisions": "drawn",
              "lambda_ratio": 4.0, "thresholds": None},
+    "tome": {"r": None, "decreasing": False, "proportional": True},
 }
 LABELS = {"label_split": "train", "share": 0.2, "folds": 2, "seed": 0}
 CALLS = [
     (vitlab.EarlyExit, {"thresholds": (0.3, 0.5, 0.7, 0.9, 0.97, 1.0)}),
     (vitlab.EarlyExit.Point, {"threshold": 0.7}), (supervit.Point, {"length": None, "keep": 1.0}),
     (vitlab.DVT.Point, {"thresholds": None}), (vitlab.SViT.Point, {"keep": None, "fixed": False}),
+    (vitlab.ToMe.Point, {"r": None}),
     (revit.Point, {"length": None, "cost_weight": 0.0}),
     (SelfDistillation, DISTILLED), (vitlab.TLA, {"architecture": None}), (assigner.choose, {"cost_weight": 0.0}),
     (lengths.splits, LABELS), (lengths.make_labels, LABELS | {"rule": "min_correct", "unsolved": "largest"}),
@@ -42,7 +44,7 @@ CALLS = [
     (lengths.oracle, {"unsolved": "smallest"}), (lengths.learned, {"cost_weight": 0.0, "gmacs": 0.0}),
     (budget.solve, {"how": "exhaustive", "seed": 0}), (budget.curve, {"how": "exhaustive", "seed": 0}),
     (budget.genetic, {"seed": 0}), (budget.random_like, {"seed": 0}),
-    (Trace.add, {"fed": None, "extra": 1, "mask": None, "folded": None, "pooled": False}),
+    (Trace.add, {"fed": None, "extra": 1, "mask": None, "folded": None, "source": None, "pooled": False}),
     (vitlab.fit, {"val": None, "teacher": None, "out": None, "resume": True, "replicas": None}),
 ]
 

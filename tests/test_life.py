@@ -10,10 +10,10 @@ from vitlab.trace import LayerTrace, Trace
 from vitlab.widgets import explore, life
 
 
-def traced(net, image, point):
+def traced(method, image, point):
     trace = Trace()
     with torch.inference_mode():
-        net(image, point, trace)
+        method(image, point, trace)
     return trace.layers
 
 
@@ -45,6 +45,22 @@ def test_a_finer_grid_is_asked_where_the_patch_lies():
         side = moment.layer.grid[0]
         assert moment.share == pytest.approx(float(moment.layer.cls[0, places[side] * side]))
     assert "stage" in life.strip(told, (3, 0))
+
+
+@torch.no_grad()
+def test_a_patch_that_is_merged_is_told_with_whom(images):  # noqa: F811
+    tome = vitlab.create("tome", "micro_patch8", num_classes=10).eval()
+    layers = traced(tome, images.images([3]), tome.Point(10))
+    merged = 0
+    for row in range(7):
+        for column in range(7):
+            told, here = life.moments(layers, (row, column), 7), 7 * row + column
+            for moment, part in zip(told, layers, strict=True):
+                stands = int(part.source[0, here])
+                assert (moment.kind == "merged") == (stands != here) == (not moment.fed)
+                assert moment.joined == (None if stands == here else divmod(stands, 7))
+            merged += "joins the token of row" in life.sentence(told)
+    assert merged == 49 - int(layers[-1].fed[0].sum())
 
 
 def layer(number, attended, fed=None, folded=None):

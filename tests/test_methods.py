@@ -12,7 +12,7 @@ from vitlab.methods import METHODS
 
 CALM = {"dvt", "revit"}     # rank no tokens; sharpened, several nets or lengths in one batch multiply its rounding
 PLAIN = {"dvt": {"features": False, "relations": False}}    # knobs with which the dearest point is the backbone alone
-CHEAPER = {"spvit", "svit"}         # the headline model is not the dearest point
+CHEAPER = {"spvit", "svit", "tome"}        # the headline model is not the dearest point
 IDLE = {"dvt": "stages.2.context.nets.{last}."}             # reaches only patches that nobody reads: the paper counts it
 
 

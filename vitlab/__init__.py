@@ -14,6 +14,7 @@ HOME = {
     "SuperViT": "vitlab.methods.supervit", "EarlyExit": "vitlab.methods.early_exit", "Dense": "vitlab.method",
     "DVT": "vitlab.methods.dvt", "AdaptiveDepth": "vitlab.methods.adaptive_depth", "ReViT": "vitlab.methods.revit",
     "TLA": "vitlab.methods.revit.assigner", "SPViT": "vitlab.methods.spvit", "SViT": "vitlab.methods.svit",
+    "ToMe": "vitlab.methods.tome",
     "Trace": "vitlab.trace", "Recipe": "vitlab.recipe", "fit": "vitlab.train", "save": "vitlab.checkpoint",
     "gmacs": "vitlab.measure", "throughput": "vitlab.measure", "answers": "vitlab.measure", "sweep": "vitlab.measure",
     "latency": "vitlab.measure", "export": "vitlab.edge", "Governor": "vitlab.governor",

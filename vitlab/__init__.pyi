@@ -32,6 +32,7 @@ from vitlab.methods.revit.assigner import TLA as TLA
 from vitlab.methods.spvit import SPViT as SPViT
 from vitlab.methods.supervit import SuperViT as SuperViT
 from vitlab.methods.svit import SViT as SViT
+from vitlab.methods.tome import ToMe as ToMe
 from vitlab.recipe import Recipe as Recipe
 from vitlab.serving import predict as predict
 from vitlab.trace import Trace as Trace

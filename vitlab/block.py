@@ -55,11 +55,11 @@ def cls_attention(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
 def mean_attention(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
     """The mean of all tokens' softmaxed attention rows per head, [B, H, T]; only for looking at.
 
-    mask [B, 1, 1, T] bool: which tokens there are, None for all.
+    mask [B, 1, 1, T]: bool, which tokens there are, None for all; float, what is added to the logits.
     """
     logits = attention_logits(q, k).float()
-    if mask is None:
-        return logits.softmax(-1).mean(2)
+    if mask is None or mask.dtype != torch.bool:
+        return (logits if mask is None else logits + mask.float()).softmax(-1).mean(2)
     there = mask[:, 0, 0, :, None].float()[:, None]                        # [B, 1, T, 1], as queries
     return (logits.masked_fill(~mask, float("-inf")).softmax(-1) * there).sum(2) / there.sum(2)
 

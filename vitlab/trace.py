@@ -13,7 +13,10 @@ USED = "this trace holds another call already; give every call a Trace() of its 
 
 @dataclass
 class LayerTrace:
-    """One block of one pass, for all B images; patches are numbered row by row on `grid`."""
+    """One block of one pass, for all B images; patches are numbered row by row on `grid`.
+
+    A token made of several patches is told by one of them, which stands for it; `source` says who is in which.
+    """
 
     stage: int                  # which net of a cascade, 0 for the first
     layer: int                  # block, 0-based
@@ -24,6 +27,7 @@ class LayerTrace:
     extra: Tensor               # [B] tokens in attention beside the patches: prefix and package tokens
     inner: tuple[int, ...] = () # stages within that stage, where it is a cascade itself
     folded: Tensor | None = None    # [B, h*w] weights with which patches were folded into a package before this block
+    source: Tensor | None = None    # [B, h*w] where patches are merged: the patch that stands for its token in the MLP
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -54,12 +58,12 @@ class Trace:
 
     def add(self, layer: int, grid: tuple[int, int], ids: Tensor, q: Tensor, k: Tensor, *,
             fed: Tensor | None = None, extra: int = 1, mask: Tensor | None = None, folded: Tensor | None = None,
-            pooled: bool = False) -> None:
+            source: Tensor | None = None, pooled: bool = False) -> None:
         """Record one block.
 
         ids [B, n]: patch numbers of the tokens in attention after the first `extra`, negative for what is no patch;
         fed [B, m]: of those that reach the MLP (default: the same); q, k [B, H, extra + n, d]: this block's queries and keys;
-        mask [B, H, T, T]: what it adds to its logits or, bool, the keys that count as tokens; folded: see LayerTrace;
+        mask [B, H, T, T]: what it adds to its logits or, bool, the keys that count as tokens; folded, source: see LayerTrace;
         pooled: whether there is no class token, so that the mean of all tokens' attention is told.
         """
         self.follow((0,), layer)
@@ -76,7 +80,8 @@ class Trace:
         tokens = mask[:, 0, 0].sum(1) if mask is not None and mask.dtype == torch.bool else attended.new_full(
             (len(ids),), q.shape[2], dtype=torch.long)
         self.layers.append(LayerTrace(0, layer, grid, attended, reached, patches(empty, ids, weight),
-                                      tokens - attended.sum(1), folded=None if folded is None else folded.detach()))
+                                      tokens - attended.sum(1), folded=None if folded is None else folded.detach(),
+                                      source=source))
 
     def join(self, record: "Trace", stage: int, rows: Tensor, batch: int) -> None:
         """Append the layers of one stage of a cascade, which saw only the images `rows` [b] of a batch of `batch`.
@@ -88,9 +93,9 @@ class Trace:
             inner = () if record.exit is None else part.stages
             self.follow((stage, *inner), part.layer)
             spread = (t if t is None else torch.zeros(batch, *t.shape[1:], dtype=t.dtype, device=t.device).index_copy(0, rows, t)
-                      for t in (part.attended, part.fed, part.cls, part.extra, part.folded))
-            *told, folded = spread
-            self.layers.append(LayerTrace(stage, part.layer, part.grid, *told, inner, folded))
+                      for t in (part.attended, part.fed, part.cls, part.extra, part.folded, part.source))
+            *told, folded, source = spread
+            self.layers.append(LayerTrace(stage, part.layer, part.grid, *told, inner, folded, source))
 
     def follow(self, stages: tuple[int, ...], layer: int) -> None:
         """Raise ValueError unless this block comes after those recorded: stages and blocks of one call only ever rise."""

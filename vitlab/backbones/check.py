@@ -12,7 +12,7 @@ from vitlab.backbones import pit
 from vitlab.backbones.lvvit import LVViT
 
 OWN = ("forward_features", "_pos_embed", "forward_head", "pool")    # what a subclass must leave alone
-STAGED = "dense and spvit"                                          # the methods that run a net stage by stage, and pooled ones
+STAGED, POOLED = "dense and spvit", "dense, spvit and tome"         # the methods that run a net stage by stage, and pooled ones
 
 
 def check_backbone(vit: Any, staged: bool = False, pooled: bool = False) -> None:
@@ -41,7 +41,7 @@ def obstacles(vit: VisionTransformer, pooled: bool = False) -> Iterator[str]:
     """What cannot be driven in timm's own VisionTransformer: its ends, then its blocks."""
     stem = vit.patch_embed
     if vit.cls_token is None and not (pooled and vit.global_pool == "avg"):
-        yield f"has no class token: {STAGED} alone run such a net" if vit.global_pool == "avg" else "has no class token"
+        yield f"has no class token: {POOLED} alone run such a net" if vit.global_pool == "avg" else "has no class token"
     if vit.pos_embed is None or vit.no_embed_class:
         yield "has no absolute position for every token"
     if vit.global_pool != "token" and vit.cls_token is not None:

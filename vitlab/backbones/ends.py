@@ -71,7 +71,8 @@ def head(vit: VisionTransformer, x: Tensor, valid: Tensor | None = None) -> Tens
     """Tokens [B, T, D] -> logits [B, K], from the normed class token and, in an LV-ViT, from the patches that are there.
 
     A net without class token answers from the mean of the tokens behind its prefix.
-    valid [B, T] bool: False marks what stands behind the prefix and is not to be read, as padding (None: nothing does).
+    valid [B, T] bool: False marks what stands behind the prefix and is not to be read, as padding (None: nothing does). A net
+    without class token also takes numbers: how much each token counts in the mean.
     """
     if isinstance(vit, PoolingVisionTransformer):
         return pit.head(vit, x)

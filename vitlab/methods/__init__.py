@@ -1,4 +1,4 @@
-"""The five papers, one file each, and the only registry."""
+"""The papers, a file or a folder each, and the only registry."""
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +14,12 @@ from vitlab.methods.revit import ReViT
 from vitlab.methods.spvit import SPViT
 from vitlab.methods.supervit import SuperViT
 from vitlab.methods.svit import SViT
+from vitlab.methods.tome import ToMe
 from vitlab.numbers import plain, whole
 from vitlab.words import one_of
 
 METHODS = {"dense": Dense, "supervit": SuperViT, "dvt": DVT, "adaptive_depth": AdaptiveDepth, "revit": ReViT, "spvit": SPViT,
-           "svit": SViT}
+           "svit": SViT, "tome": ToMe}
 
 
 def create(method: str, backbone: str, num_classes: int | None = None, *, classes: Sequence[str] | None = None,

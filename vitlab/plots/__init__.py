@@ -7,10 +7,10 @@ from vitlab.plots.device import held, pays, schedules
 from vitlab.plots.files import save
 from vitlab.plots.groups import by_group, gallery, kept_by
 from vitlab.plots.objects import boxes, usage
-from vitlab.plots.pictures import attention_map, attribution, heads, heat, kept, package, returns
+from vitlab.plots.pictures import attention_map, attribution, heads, heat, kept, merged, package, returns
 from vitlab.plots.studies import by_batch, claims, fates
 from vitlab.plots.theme import color_of
 
 __all__ = ["attention_map", "attribution", "boxes", "by_batch", "by_group", "claims", "color_of", "exits", "fates", "gallery",
-           "heads", "heat", "held", "kept", "kept_by", "package", "pays", "returns", "save", "schedules", "speed",
+           "heads", "heat", "held", "kept", "kept_by", "merged", "package", "pays", "returns", "save", "schedules", "speed",
            "tokens_by_layer", "tradeoff", "training", "usage"]

@@ -5,9 +5,24 @@ from plotly.subplots import make_subplots
 
 from vitlab.plots.labels import name_lines
 from vitlab.plots.rows import complete, conditions, frame, groups, hover, levels, sources, values
-from vitlab.plots.theme import HERE, INK, LEGEND_ABOVE, color_of, dress, entry, faded, marker_of, symbol, title_of
+from vitlab.plots.theme import (
+    HERE,
+    INK,
+    LEGEND_ABOVE,
+    MARKERS,
+    SPARE,
+    color_of,
+    dress,
+    entry,
+    faded,
+    marker_of,
+    shape_of,
+    symbol,
+    title_of,
+)
 
 FACTS = ("step", "epoch", "lr", "seconds", "images_per_s")                     # columns of a training log that are not losses
+DASHES = ("solid", "dash", "dot")                                               # where there are more curves than colours
 TICKS = [digit * 10.0 ** power for power in range(-2, 7) for digit in (1, 2, 5)]
 
 
@@ -23,7 +38,10 @@ def tradeoff(data: DataFrame, *, x: str = "gmacs", y: str = "top1", color: str =
     data = frame(complete(data, x, y), color)
     check_knobs(line, marker)
     figure, marks, ours, names = go.Figure(), levels(data, marker), (sources(data) == "ours").any(), {}
-    for label, hue, theirs, rows in groups(data, color):
+    parts = list(groups(data, color))
+    labels = tuple(label.removesuffix(", paper") for label, *_ in parts)
+    for label, hue, theirs, rows in parts:
+        own = shape_of(label.removesuffix(", paper"), tuple(dict.fromkeys(labels))) if not marks else MARKERS[0]
         for value, part in rows.groupby(line, dropna=False) if line in rows else [(None, rows)]:
             part = part.sort_values(x)
             if line == "length" and notna(value) and not (theirs and ours):
@@ -32,8 +50,9 @@ def tradeoff(data: DataFrame, *, x: str = "gmacs", y: str = "top1", color: str =
                 x=part[x], y=part[y], mode="lines+markers+text", legendgroup=label, showlegend=False, cliponaxis=False,
                 customdata=hover(part), hovertemplate="%{customdata}<extra></extra>",
                 line={"color": faded(hue, 0.55), "width": 1.6, "dash": "dot" if theirs else "solid"},
-                marker=marker_of(hue, [symbol(marks, v, theirs) for v in values(part, marker)]))
-        entry(figure, label, label, hue, "circle-open" if theirs else "circle", "dot" if theirs else "solid")
+                marker=marker_of(hue, [symbol(marks, v, theirs) if marks else f"{own}-open" if theirs else own
+                                       for v in values(part, marker)]))
+        entry(figure, label, label, hue, f"{own}-open" if theirs else own, "dot" if theirs else "solid")
     for value in marks:
         entry(figure, f"{title_of(marker)} {value:g}", "markers", INK, symbol(marks, value))
     if here is not None:
@@ -99,11 +118,12 @@ def training(history: DataFrame) -> go.Figure:
     if not losses:
         raise ValueError("the training log holds no loss; give the frame that vitlab.fit returns")
     figure = make_subplots(cols=2 if scores else 1, horizontal_spacing=0.12)
-    hues = {c: color_of(c, tuple(losses)) for c in losses} | dict(zip(scores, (color_of("supervit"), INK), strict=False))
-    for column, hue in hues.items():
+    for place, column in enumerate((*losses, *scores)):
+        hue, dash = color_of(column, (*losses, *scores)), DASHES[place // len(SPARE) % len(DASHES)]
         rows = history[history[column].notna()]
         figure.add_scatter(x=rows["step"], y=rows[column], name=column.replace("_", " "), row=1, col=1 if column in losses else 2,
-                           mode="lines+markers" if len(rows) < 25 else "lines", line={"color": hue, "width": 1.8}, marker_size=5)
+                           mode="lines+markers" if len(rows) < 25 else "lines", marker_size=5,
+                           line={"color": hue, "width": 1.8, "dash": dash})
     dress(figure, width=880 if scores else 520, height=380, legend=LEGEND_ABOVE)
     figure.update_xaxes(title_text=title_of("step"), rangemode="tozero")
     figure.update_yaxes(title_text=title_of("loss"), rangemode="tozero", col=1)

@@ -6,8 +6,8 @@ from numpy import ndarray
 from pandas import DataFrame
 
 from vitlab.numbers import whole
-from vitlab.plots.overlay import dimmed, enlarge
-from vitlab.plots.pictures import panels, present
+from vitlab.plots.overlay import enlarge
+from vitlab.plots.pictures import left, panels, present
 from vitlab.plots.rows import frame
 from vitlab.plots.theme import LEGEND_ABOVE, color_of, dress, faded, marker_of, title_of
 from vitlab.trace import Trace
@@ -59,7 +59,7 @@ def kept_by(picture: ndarray, traces: Mapping[str, Trace], *, row: int = 0) -> g
     for label, trace in traces.items():
         passes = present(trace, row)
         own = [part for part in passes if part.stages == passes[-1].stages]
-        rows[label] = [(dimmed(picture, part.fed[row].cpu().numpy(), part.grid),
+        rows[label] = [(left(picture, part, row),
                         f"{part.layer + 1}: {int(part.fed[row].sum())} of {part.fed.shape[1]}") for part in own]
     return gallery(rows, columns=max(map(len, rows.values())))
 

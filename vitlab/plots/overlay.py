@@ -1,6 +1,7 @@
 """Pictures with patches dimmed or heated, as plain uint8 arrays: the one drawing that figures and widgets share."""
 import base64
 import io
+from colorsys import hsv_to_rgb
 from math import ceil
 
 import numpy as np
@@ -14,7 +15,8 @@ from vitlab.data.picture import in_rgb, opened
 DROPPED = np.array([122.0, 127.0, 136.0])           # the grey that dropped patches fade into
 AGAINST, FOR = np.array([59.0, 130.0, 246.0]), np.array([239.0, 68.0, 45.0])
 FADE = 0.8                                          # share of that grey in a dropped patch
-PACKED, TINT = np.array([217.0, 70.0, 166.0]), (0.12, 0.68)     # SPViT's colour; its share at the least and the largest weight
+PACKED, TINT = np.array([215.0, 115.0, 206.0]), (0.12, 0.68)     # SPViT's colour; its share at the least and the largest weight
+TURN = 0.618034                                     # of the colour circle, from one token's border to the next one's
 BACK = np.array([16.0, 185.0, 129.0])               # the frame of a patch that has come back
 HEAT = np.array([unlabel_rgb(c) for c in sample_colorscale(sequential.Inferno, np.linspace(0, 1, 256).tolist())])
 
@@ -61,6 +63,24 @@ def returned(picture: ndarray, alive: ndarray, back: ndarray, grid: tuple[int, i
     rim = [(part < width * g) | (part >= n - width * g) for part, n, g in zip(inside, big.shape[:2], grid, strict=True)]
     framed = spread(back, grid, big.shape[:2]) & (rim[0][:, None] | rim[1])
     return np.where(framed[..., None], BACK, big).astype(np.uint8)
+
+
+def in_tokens(picture: ndarray, token: ndarray, grid: tuple[int, int]) -> ndarray:
+    """The picture as its tokens, much as in ToMe's figures: patches of one number [h*w] in the mean of their colours, with a thin
+    border, whose colour tells which of those that lie apart belong together; a patch alone as it is. uint8 [S', S', 3].
+    """
+    big, count = enlarge(picture), int(token.max()) + 1
+    number = spread(token, grid, big.shape[:2])                            # [S', S']
+    sums = [np.bincount(number.ravel(), big[..., channel].ravel(), count) for channel in range(3)]
+    mean = np.stack(sums, 1) / np.bincount(number.ravel(), minlength=count).clip(1)[:, None]
+    border = 255 * np.array([hsv_to_rgb(TURN * n % 1, 0.8, 0.95) for n in range(count)])
+    edge = np.zeros(number.shape, bool)
+    for one, other in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+        apart = number[one] != number[other]
+        edge[one] |= apart
+        edge[other] |= apart
+    several = (np.bincount(token, minlength=count) > 1)[number][..., None]
+    return np.where(several, np.where(edge[..., None], border[number], mean[number]), big).astype(np.uint8)
 
 
 def heated(picture: ndarray, weight: ndarray, alive: ndarray, grid: tuple[int, int], most: float | None = None) -> ndarray:

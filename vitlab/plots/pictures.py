@@ -9,16 +9,18 @@ from numpy import ndarray, ones_like
 from plotly.subplots import make_subplots
 
 from vitlab.numbers import several, whole
-from vitlab.plots.overlay import dimmed, enlarge, folded, heated, returned, signed, source
+from vitlab.plots.overlay import dimmed, enlarge, folded, heated, in_tokens, returned, signed, source
 from vitlab.plots.theme import INK, dress
 from vitlab.trace import LayerTrace, Trace, recorded
 
 PANEL, GAP, TITLE = 196, 14, 30             # pixels of a panel, between panels, and of the line above each
+MERGED = 5                                  # panels of `merged`, unless others are asked for
 
 
 def kept(picture: ndarray, trace: Trace, row: int = 0, *, layers: Sequence[int] | None = None) -> go.Figure:
     """The patches that reach the MLP, dropped ones faded, over the picture uint8 [S, S, 3] of image `row` of the trace.
 
+    Where patches were merged the tokens are shown, see `merged`.
     layers: places in the trace to show, from 0 (None: every layer where the set of patches changes).
     """
     passes = present(trace, row)
@@ -26,8 +28,46 @@ def kept(picture: ndarray, trace: Trace, row: int = 0, *, layers: Sequence[int] 
         alive = [part.fed[row].tolist() for part in passes]
         layers = [n for n, now in enumerate(alive) if n == 0 or now != alive[n - 1]]
     parts = pick(passes, layers)
-    return panels([dimmed(picture, part.fed[row].cpu().numpy(), part.grid) for part in parts],
+    return panels([left(picture, part, row) for part in parts],
                   [f"{name(part, passes)}: {int(part.fed[row].sum())} of {part.fed.shape[1]}" for part in parts])
+
+
+def merged(picture: ndarray, trace: Trace, row: int = 0, *, layers: Sequence[int] | None = None) -> go.Figure:
+    """Which patches are in which token when it comes to the MLP: those of one token in the mean of their colours, with a border.
+
+    A patch that is alone in its token is shown as it is.
+
+    picture: uint8 [S, S, 3] of image `row` of the trace.  layers: places in the trace to show, from 0 (None: five, evenly spread,
+    of those that follow a merge). ValueError where nothing was merged in this pass.
+    """
+    passes = present(trace, row)
+    if not (known := [n for n, part in enumerate(passes) if part.source is not None]):
+        raise ValueError("nothing was merged in this pass; take a ToMe, at a point with r above 0")
+    if layers is None:
+        layers = sorted({known[round(n * (len(known) - 1) / max(MERGED - 1, 1))] for n in range(MERGED)})
+    parts = pick(passes, layers)
+    return panels([left(picture, part, row) for part in parts],
+                  [f"{name(part, passes)}: {int(part.fed[row].sum())} tokens" for part in parts])
+
+
+def left(picture: ndarray, part: LayerTrace, row: int) -> ndarray:
+    """What of image `row` reaches one block's MLP, over its picture: the tokens where patches were merged, else the patches."""
+    if part.source is None:
+        return dimmed(picture, part.fed[row].cpu().numpy(), part.grid)
+    return in_tokens(picture, part.source[row].cpu().numpy(), part.grid)
+
+
+def looked_at(passes: Sequence[LayerTrace], place: int, row: int) -> tuple[ndarray, ndarray]:
+    """The attention to each patch [h*w] of image `row` at one place, and which patches take part, bool [h*w].
+
+    All patches of a token take part, and each has its share of what the token gets.
+    """
+    part, before = passes[place], passes[max(place - 1, 0)]
+    weight, alive = part.cls[row].float(), part.attended[row]
+    if place and before.source is not None and before.stages == part.stages:
+        token = before.source[row]
+        weight, alive = (weight / token.bincount(minlength=len(token)).clamp(1))[token], alive[token]
+    return weight.cpu().numpy(), alive.cpu().numpy()
 
 
 def returns(picture: ndarray, trace: Trace, row: int = 0, *, layers: Sequence[int] | None = None) -> go.Figure:
@@ -57,10 +97,10 @@ def attention_map(picture: ndarray, trace: Trace, row: int = 0, *, layers: Seque
         drops = [n for n, part in enumerate(passes) if (part.fed[row] != part.attended[row]).any()]
         last = len(passes) - 1
         layers = sorted({0, *drops, last} if drops else {0, last // 3, 2 * last // 3, last})
-    parts = pick(passes, layers)
-    return panels([heated(picture, part.cls[row].float().cpu().numpy(), part.attended[row].cpu().numpy(), part.grid)
-                   for part in parts],
-                  [f"{name(part, passes)}: peak {100 * float(part.cls[row].max()):.1f} %" for part in parts])
+    pick(passes, layers)
+    seen = {n: looked_at(passes, n, row) for n in layers}
+    return panels([heated(picture, *seen[n], passes[n].grid) for n in layers],
+                  [f"{name(passes[n], passes)}: peak {100 * float(seen[n][0].max()):.1f} %" for n in layers])
 
 
 def heat(picture: ndarray, maps: dict[str, ndarray]) -> go.Figure:

@@ -6,14 +6,17 @@ HERE = "#e5484d"            # the ring around the point one looks at
 GRID = "rgba(128, 132, 140, 0.22)"
 CLEAR = "rgba(0,0,0,0)"
 FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
-COLORS = {"dense": "#8d939c", "supervit": "#3b82f6", "dvt": "#ea7317", "revit": "#16a34a", "spvit": "#d946a6", "svit": "#8b5cf6"}
-SPARE = ("#0d9fb3", "#c2952b", "#e5484d", "#6b8e23", "#a0627a", "#4f7cac")      # for methods and losses without a colour
+# Any two differ by 19 at least in CIELAB, to the usual eye and as deuteranopes and protanopes see them (tests/test_theme.py).
+COLORS = {"dense": "#8d939c", "supervit": "#3f69ce", "dvt": "#ed7a07", "revit": "#07825a", "spvit": "#d773ce", "svit": "#9728f4",
+          "tome": "#9b5e14"}
+SPARE = (*(color for name, color in COLORS.items() if name != "dense"), "#127493", "#e51457")    # for groups without a colour
 MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")
 TITLES = {
     "gmacs": "GFLOPs per image (multiply-adds)", "images_per_s": "images per second", "top1": "top-1 accuracy (%)",
     "length": "sequence length", "keep": "keep rate", "tokens": "patches", "step": "training step", "epoch": "epoch",
     "speed_up": "speed-up (×)", "gmacs_ratio": "fewer GFLOPs (×)",
     "seconds": "seconds", "lr": "learning rate", "loss": "loss", "layer": "layer", "point": "operating point",
+    "r": "tokens merged per block",
 }
 LEGEND_ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 
@@ -22,8 +25,14 @@ def color_of(name: str, others: tuple[str, ...] = ()) -> str:
     """The colour of a method, or of any other group by its place among those of the `others` that have none of their own."""
     if str(name) in COLORS:
         return COLORS[str(name)]
-    rest = [other for other in others if other not in COLORS]
-    return SPARE[rest.index(name) % len(SPARE)] if name in rest else SPARE[0]
+    rest, taken = [other for other in others if other not in COLORS], {COLORS[other] for other in others if other in COLORS}
+    free = [color for color in SPARE if color not in taken] or SPARE
+    return free[rest.index(name) % len(free)] if name in rest else free[0]
+
+
+def shape_of(name: str, others: tuple[str, ...] = ()) -> str:
+    """The marker of a group among others, so that none is told by its colour alone."""
+    return MARKERS[others.index(name) % len(MARKERS)] if name in others else MARKERS[0]
 
 
 def title_of(column: str) -> str:
@@ -62,6 +71,7 @@ def dress(figure: go.Figure, *, width: int | None = 720, height: int = 420, **la
         template="none", paper_bgcolor=CLEAR, plot_bgcolor=CLEAR, width=width, height=height,
         font={"family": FONT, "size": 13, "color": INK}, margin={"l": 64, "r": 20, "t": 24, "b": 52},
         legend={"bgcolor": CLEAR, "tracegroupgap": 4},
+        modebar={"bgcolor": CLEAR, "color": faded(INK, 0.7), "activecolor": INK},     # its dark bar would lie over a caption
         hoverlabel={"bgcolor": "#30343b", "font": {"color": "#f2f3f5", "family": FONT}})
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)

@@ -1,10 +1,8 @@
-"""Four ways to go on with fewer tokens: drop, fuse, merge, or drop as a small net says.
+"""Ways to go on with fewer tokens: drop, fuse, or drop as a small net says; merging is in `vitlab.merging`.
 
-Letters as in vitlab: B images, T tokens, the class token first, H heads, d head width, D width. `size` [B, T, 1] is how many
-patches each token stands for.
+Letters as in vitlab: B images, T tokens, the class token first, H heads, d head width, D width.
 """
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlab.block import cls_attention
@@ -27,31 +25,6 @@ def fused(x: Tensor, q: Tensor, k: Tensor, count: int) -> Tensor:
     weight = score.gather(1, rest - 1)[..., None]                          # [B, R, 1]
     packed = (take(x, rest) * weight).sum(1, keepdim=True)
     return torch.cat([x[:, :1], take(x, kept), packed], 1)
-
-
-def merged(x: Tensor, size: Tensor, k: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """ToMe (Bolya et al., ICLR 2023, Sec. 3): tokens take turns in two sets, and those of the first whose key is most like one of
-    the second's are averaged into it, by size; the class token stays. [B, count, D] and its sizes [B, count, 1].
-
-    At most half of the tokens can go at once; ValueError for more.
-    """
-    gone = x.shape[1] - count
-    if not 0 <= gone <= (x.shape[1] - 1) // 2:
-        raise ValueError(f"of {x.shape[1]} tokens at most {(x.shape[1] - 1) // 2} can be merged at once, not {gone}")
-    if gone == 0:
-        return x, size
-    key = F.normalize(k.mean(1), dim=-1)                                   # [B, T, d]
-    like = key[:, ::2] @ key[:, 1::2].mT                                   # [B, A, B']
-    like[:, 0] = float("-inf")                                             # the class token is nobody's partner
-    nearest, partner = like.max(-1)
-    order = nearest.argsort(1, descending=True)
-    going, staying = order[:, :gone], order[:, gone:].sort(1).values       # the class token, 0, stays first
-    to = partner.gather(1, going)
-    weighted = torch.cat([x * size, size], 2)                              # [B, T, D + 1]: sums that an average needs
-    first, second = weighted[:, ::2], weighted[:, 1::2]
-    second = second.scatter_add(1, to[..., None].expand(-1, -1, second.shape[2]), take(first, going))
-    both = torch.cat([take(first, staying), second], 1)
-    return both[..., :-1] / both[..., -1:], both[..., -1:]
 
 
 class Predictor(nn.Module):

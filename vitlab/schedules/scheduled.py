@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from vitlab.backbones import check_backbone, check_images, embed, head, image_size, read_after
 from vitlab.block import attention, cls_attention, mlp, qkv
 from vitlab.losses import cross_entropy
+from vitlab.merging import merged
 from vitlab.numbers import wholes
-from vitlab.schedules.operations import Predictor, best, fused, merged, predicted
+from vitlab.schedules.operations import Predictor, best, fused, predicted
 from vitlab.trace import Trace
 from vitlab.words import one_of
 

@@ -13,7 +13,8 @@ from vitlab.widgets.browser import Picker
 from vitlab.widgets.engine import devices
 from vitlab.widgets.records import shown
 
-LABELS = {"length": "sequence length", "keep": "keep rate", "cost_weight": "cost weight", "budget": "compute budget"}
+LABELS = {"length": "sequence length", "keep": "keep rate", "cost_weight": "cost weight", "budget": "compute budget",
+          "r": "tokens merged per block"}
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SLIDER, MORE = 300, 60                      # pixels; more for every further number in the readout
 NOBODY = "nobody"                           # a slider's None, which ipywidgets would take for nothing selected

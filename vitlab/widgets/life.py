@@ -18,11 +18,13 @@ class Moment(NamedTuple):
     share: float                # of the class token's attention
     rank: int
     of: int
+    joined: tuple[int, int] | None = None       # row and column of the patch that stands for its token, where that is another
 
     @property
     def kind(self) -> str:
-        """in, dropped (here, after attention), folded, or out."""
-        return "in" if self.fed else "dropped" if self.attended else "folded" if self.folded else "out"
+        """in, merged (into a token that another patch stands for), dropped (here, after attention), folded, or out."""
+        return ("in" if self.fed else "merged" if self.joined else "dropped" if self.attended else
+                "folded" if self.folded else "out")
 
 
 def moments(layers: Sequence[LayerTrace], patch: Sequence[int], grid: int) -> list[Moment]:
@@ -32,9 +34,11 @@ def moments(layers: Sequence[LayerTrace], patch: Sequence[int], grid: int) -> li
         row, column = (int((place + 0.5) / grid * side) for place, side in zip(patch, part.grid, strict=True))
         here = row * part.grid[1] + column
         present, looks = part.attended[0], part.cls[0]
+        stands = here if part.source is None else int(part.source[0, here])
         found.append(Moment(part, bool(present[here]), bool(part.fed[0, here]),
                             0.0 if part.folded is None else float(part.folded[0, here]), float(looks[here]),
-                            1 + int((looks[present] > looks[here]).sum()), int(present.sum())))
+                            1 + int((looks[present] > looks[here]).sum()), int(present.sum()),
+                            None if stands in (here, -1) else divmod(stands, part.grid[1])))
     return found
 
 
@@ -52,7 +56,8 @@ def strip(life: Sequence[Moment], patch: Sequence[int], exits: Sequence[str] = (
     return f'<span class="vl-squares" aria-hidden="true">{"".join(squares)}</span> {told}'
 
 
-DOES = {"in": "takes part", "dropped": "dropped after attention", "folded": "folded into the package", "out": "left out"}
+DOES = {"in": "takes part", "merged": "part of another token", "dropped": "dropped after attention",
+        "folded": "folded into the package", "out": "left out"}
 
 
 def sentence(life: Sequence[Moment], several: bool = False, exits: Sequence[str] = ()) -> str:
@@ -66,9 +71,13 @@ def sentence(life: Sequence[Moment], several: bool = False, exits: Sequence[str]
             there = True                                                   # a new net begins with every patch
         if moment.attended and not there:
             told.append(f"comes back in {where(moment)}")
-        if moment.kind == "dropped":
+        if moment.kind == "merged" and there:
+            row, column = moment.joined
+            told.append(f"joins the token of row {row + 1}, column {column + 1} in {where(moment)}"
+                        + (rank(moment) if moment.attended else ""))
+        elif moment.kind == "dropped":
             told.append(f"dropped in {where(moment)}" + rank(moment))
-        elif moment.kind != "in" and there and not (last is not None and last.kind == "dropped"):
+        elif moment.kind in ("folded", "out") and there and not (last is not None and last.kind == "dropped"):
             told.append(f"{DOES[moment.kind]} in {where(moment)}" + (rank(last) if last is not None and last.attended else ""))
         there = moment.fed
     end = life[-1]

@@ -12,6 +12,7 @@ function render({ model, el }) {
   const input = Object.assign(document.createElement("input"), { type: "file", accept: "image/*", hidden: true });
   const button = Object.assign(document.createElement("button"), {
     className: "lm-Widget jupyter-widgets jupyter-button widget-button", textContent: "upload", title: model.get("hint") });
+  button.style.width = "auto";
   button.addEventListener("click", () => input.click());
   input.addEventListener("change", async () => {
     const file = input.files[0], limit = model.get("limit"), size = `${(file.size / 1e6).toFixed(1)} MB`;

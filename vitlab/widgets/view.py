@@ -8,7 +8,8 @@ from numpy import ndarray
 from pandas import DataFrame
 
 from vitlab.plots.live import live
-from vitlab.plots.overlay import dimmed, heated, png, signed
+from vitlab.plots.overlay import heated, png, signed
+from vitlab.plots.pictures import left, looked_at
 from vitlab.widgets import life, text
 from vitlab.widgets.browser import Aide
 from vitlab.widgets.records import Ask, Look
@@ -43,13 +44,14 @@ class View:
     def show_layer(self, look: Look, place: int, exits: Sequence[str]) -> None:
         """The patches left after one layer, and where its class token, or the mean of its tokens, looks."""
         part = look.layers[place]
-        alive, kept = part.attended[0].numpy(), part.fed[0].numpy()
+        count, patches = int(part.fed[0].sum()), part.fed.shape[1]
+        told = f"{count} of {patches} kept" if part.source is None else f"{patches} patches in {count} tokens"
         stage = f"{exits[part.stage]}, " if exits else f"stage {part.name}, " if any(look.layers[-1].stages) else ""
-        self.captions["kept"].value = text.caption(f"{stage}layer {part.layer + 1}: {kept.sum()} of {kept.size} kept")
+        self.captions["kept"].value = text.caption(f"{stage}layer {part.layer + 1}: {told}")
         where = "attention to patches" if part.cls[0].any() else "class token left out"
         self.captions["attention"].value = text.caption(f"{where}, layer {part.layer + 1}")
-        self.pictures["kept"].value = png(dimmed(look.subject.picture, kept, part.grid))
-        self.pictures["attention"].value = png(heated(look.subject.picture, part.cls[0].numpy(), alive, part.grid))
+        self.pictures["kept"].value = png(left(look.subject.picture, part, 0))
+        self.pictures["attention"].value = png(heated(look.subject.picture, *looked_at(look.layers, place, 0), part.grid))
         side, old = part.grid[0], self.aide.grid
         with self.aide.hold_sync():
             self.aide.grid, self.aide.patch = side, [int((place + 0.5) / old * side) for place in self.aide.patch]
