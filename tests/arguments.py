@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import vitlab
-from vitlab import attribution, budget, cascade, data, edge, lengths, measure, plots, schedules
+from vitlab import attribution, budget, cascade, data, edge, lengths, measure, official, plots, schedules
 from vitlab.methods.revit.table import LengthTable
 from vitlab.recipe import Recipe
 
@@ -224,6 +224,11 @@ call("TLA", lambda w: (vitlab.TLA, {"lengths": 2, "image_size": 32, "architectur
                              ("efficientnet_b0", 1, 1, "a")])
 call("save", lambda w: (vitlab.save, {"method": w.net, "path": w.folder / "b.safetensors"}))
 call("load", lambda w: (vitlab.load, {"path": w.folder / "net.safetensors"}), path=KINDS["file"])
+call("official.load", lambda w: (official.load, {"method": "dense", "path": released(w), "backbone": "micro_plain8",
+                                                 "classes": None, "image_size": 32, "ema": False, "qk_scale": None}),
+     method=lambda w: [*WORDS, "revit"], path=KINDS["file"], backbone=lambda w: [*WORDS, "resnet18"],
+     classes=lambda w: [3, "abc", [], {}, THING, ["a"], [None] * 10, True], image_size=lambda w: [*WHOLE, 57, 40],
+     ema=KINDS["resume"], qk_scale=lambda w: [value for value in POSITIVE if value is not None])
 call("fit", lambda w: (vitlab.fit, {"method": vitlab.create("dense", "micro_patch8", 10, image_size=32), "train": w.set,
                                     "recipe": Recipe(steps=1, batch=4, warmup=0), "val": None, "teacher": None, "out": None,
                                     "resume": True, "replicas": None}),
@@ -379,6 +384,14 @@ def exported(w):
     """A file for ONNX Runtime, written once."""
     path = w.folder / "whole.onnx"
     return path if path.exists() else edge.export(w.net, path)
+
+
+def released(w):
+    """A state dict as others write it: of a plain net, whose names are timm's."""
+    path = w.folder / "released.pth"
+    if not path.exists():
+        torch.save({"model": vitlab.backbones.create("micro_plain8", 10, 32).state_dict()}, path)
+    return path
 
 
 # What is taken although it stands in a list of bad values: (call, argument, how it reads) -> why

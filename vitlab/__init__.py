@@ -21,7 +21,7 @@ HOME = {
     "explore": "vitlab.widgets",
 }
 ROOMS = {name: f"vitlab.{name}" for name in ("attribution", "backbones", "block", "cascade", "data", "edge", "measure",
-                                             "methods", "plots", "schedules", "tokens")}
+                                             "methods", "official", "plots", "schedules", "tokens")}
 ROOMS |= {"budget": "vitlab.cascade.budget", "lengths": "vitlab.methods.revit.lengths"}
 __all__ = sorted([*HOME, *ROOMS])
 

@@ -7,6 +7,7 @@ from vitlab import data as data
 from vitlab import edge as edge
 from vitlab import measure as measure
 from vitlab import methods as methods
+from vitlab import official as official
 from vitlab import plots as plots
 from vitlab import schedules as schedules
 from vitlab import tokens as tokens
