@@ -224,6 +224,12 @@ call("TLA", lambda w: (vitlab.TLA, {"lengths": 2, "image_size": 32, "architectur
                              ("efficientnet_b0", 1, 1, "a")])
 call("save", lambda w: (vitlab.save, {"method": w.net, "path": w.folder / "b.safetensors"}))
 call("load", lambda w: (vitlab.load, {"path": w.folder / "net.safetensors"}), path=KINDS["file"])
+call("push", lambda w: (vitlab.push, {"method": w.net, "to": w.folder / "pushed", "metrics": None, "licence": "mit",
+                                       "private": True}),
+     to=lambda w: [*PATHS, w.folder / "text.txt", w.folder / "text.txt" / "x", "hf://me/net", "/proc/self/x"],
+     metrics=lambda w: [3, "x", [], THING, {"a": THING}], licence=lambda w: ["", None, 3, [], THING], private=KINDS["resume"])
+call("pull", lambda w: (vitlab.pull, {"source": vitlab.push(w.net, w.folder / "pushed")}),
+     source=lambda w: [*PATHS, w.folder / "inside", w.folder / "text.txt", w.folder / "nope", "hf://me/net", "hf://a b"])
 call("official.load", lambda w: (official.load, {"method": "dense", "path": released(w), "backbone": "micro_plain8",
                                                  "classes": None, "image_size": 32, "ema": False, "qk_scale": None}),
      method=lambda w: [*WORDS, "revit"], path=KINDS["file"], backbone=lambda w: [*WORDS, "resnet18"],

@@ -17,7 +17,7 @@ HOME = {
     "Trace": "vitlab.trace", "Recipe": "vitlab.recipe", "fit": "vitlab.train", "save": "vitlab.checkpoint",
     "gmacs": "vitlab.measure", "throughput": "vitlab.measure", "answers": "vitlab.measure", "sweep": "vitlab.measure",
     "latency": "vitlab.measure", "export": "vitlab.edge", "Governor": "vitlab.governor",
-    "predict": "vitlab.serving",
+    "predict": "vitlab.serving", "push": "vitlab.sharing", "pull": "vitlab.sharing",
     "explore": "vitlab.widgets",
 }
 ROOMS = {name: f"vitlab.{name}" for name in ("attribution", "backbones", "block", "cascade", "data", "edge", "measure",

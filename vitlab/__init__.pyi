@@ -35,6 +35,8 @@ from vitlab.methods.supervit import SuperViT as SuperViT
 from vitlab.methods.svit import SViT as SViT
 from vitlab.recipe import Recipe as Recipe
 from vitlab.serving import predict as predict
+from vitlab.sharing import pull as pull
+from vitlab.sharing import push as push
 from vitlab.trace import Trace as Trace
 from vitlab.train import fit as fit
 from vitlab.widgets import explore as explore
