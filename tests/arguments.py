@@ -378,6 +378,7 @@ call("plots.save", lambda w: (plots.save, {"figure": w.figure, "name": "one.html
      figure=lambda w: [None, *OBJECTS], name=lambda w: [*OBJECTS[:1], None, "", [], {}, THING, ".", "..", "a.gif", True],
      folder=lambda w: [*PATHS, w.folder / "text.txt"])
 call("edge.export", lambda w: (edge.export, {"method": w.net, "path": w.folder / "whole.onnx", "point": None}))
+call("edge.export of a program", lambda w: (edge.export, {"method": w.dense, "path": w.folder / "whole.pt2", "point": None}))
 call("edge.Session", lambda w: (edge.Session, {"path": exported(w), "threads": 1}), path=KINDS["file"],
      threads=lambda w: WHOLE)
 call("edge.quantise", lambda w: (edge.quantise, {"source": exported(w), "path": w.folder / "int8.onnx"}), source=KINDS["file"])
