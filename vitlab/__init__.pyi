@@ -44,4 +44,4 @@ from vitlab.widgets import explore as explore
 __version__: str
 HOME: dict[str, str]
 ROOMS: dict[str, str]
-__all__: list[str]
+PUBLIC: list[str]
