@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import vitlab
-from vitlab import attribution, budget, cascade, data, edge, lengths, measure, plots, schedules
+from vitlab import attribution, budget, cascade, data, edge, lengths, measure, official, plots, schedules
 from vitlab.methods.revit.table import LengthTable
 from vitlab.recipe import Recipe
 
@@ -226,6 +226,17 @@ call("TLA", lambda w: (vitlab.TLA, {"lengths": 2, "image_size": 32, "architectur
                              ("efficientnet_b0", 1, 1, "a")])
 call("save", lambda w: (vitlab.save, {"method": w.net, "path": w.folder / "b.safetensors"}))
 call("load", lambda w: (vitlab.load, {"path": w.folder / "net.safetensors"}), path=KINDS["file"])
+call("push", lambda w: (vitlab.push, {"method": w.net, "to": w.folder / "pushed", "metrics": None, "licence": "mit",
+                                       "private": True}),
+     to=lambda w: [*PATHS, w.folder / "text.txt", w.folder / "text.txt" / "x", "hf://me/net", "/proc/self/x"],
+     metrics=lambda w: [3, "x", [], THING, {"a": THING}], licence=lambda w: ["", None, 3, [], THING], private=KINDS["resume"])
+call("pull", lambda w: (vitlab.pull, {"source": vitlab.push(w.net, w.folder / "pushed")}),
+     source=lambda w: [*PATHS, w.folder / "inside", w.folder / "text.txt", w.folder / "nope", "hf://me/net", "hf://a b"])
+call("official.load", lambda w: (official.load, {"method": "dense", "path": released(w), "backbone": "micro_plain8",
+                                                 "classes": None, "image_size": 32, "ema": False, "qk_scale": None}),
+     method=lambda w: [*WORDS, "revit"], path=KINDS["file"], backbone=lambda w: [*WORDS, "resnet18"],
+     classes=lambda w: [3, "abc", [], {}, THING, ["a"], [None] * 10, True], image_size=lambda w: [*WHOLE, 57, 40],
+     ema=KINDS["resume"], qk_scale=lambda w: [value for value in POSITIVE if value is not None])
 call("fit", lambda w: (vitlab.fit, {"method": vitlab.create("dense", "micro_patch8", 10, image_size=32), "train": w.set,
                                     "recipe": Recipe(steps=1, batch=4, warmup=0), "val": None, "teacher": None, "out": None,
                                     "resume": True, "replicas": None}),
@@ -371,6 +382,7 @@ call("plots.save", lambda w: (plots.save, {"figure": w.figure, "name": "one.html
      figure=lambda w: [None, *OBJECTS], name=lambda w: [*OBJECTS[:1], None, "", [], {}, THING, ".", "..", "a.gif", True],
      folder=lambda w: [*PATHS, w.folder / "text.txt"])
 call("edge.export", lambda w: (edge.export, {"method": w.net, "path": w.folder / "whole.onnx", "point": None}))
+call("edge.export of a program", lambda w: (edge.export, {"method": w.dense, "path": w.folder / "whole.pt2", "point": None}))
 call("edge.Session", lambda w: (edge.Session, {"path": exported(w), "threads": 1}), path=KINDS["file"],
      threads=lambda w: WHOLE)
 call("edge.quantise", lambda w: (edge.quantise, {"source": exported(w), "path": w.folder / "int8.onnx"}), source=KINDS["file"])
@@ -383,6 +395,14 @@ def exported(w):
     """A file for ONNX Runtime, written once."""
     path = w.folder / "whole.onnx"
     return path if path.exists() else edge.export(w.net, path)
+
+
+def released(w):
+    """A state dict as others write it: of a plain net, whose names are timm's."""
+    path = w.folder / "released.pth"
+    if not path.exists():
+        torch.save({"model": vitlab.backbones.create("micro_plain8", 10, 32).state_dict()}, path)
+    return path
 
 
 # What is taken although it stands in a list of bad values: (call, argument, how it reads) -> why

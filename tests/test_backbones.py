@@ -127,6 +127,14 @@ def test_what_needs_a_class_token_says_so():
         vitlab.create("dense", "deit_tiny_gap", pretrained=True)
 
 
+def test_a_distilled_deit_has_a_register_beside_its_class_token():
+    vit = backbones.create("deit_tiny_distilled", num_classes=10, grid=7)
+    assert (vit.num_prefix_tokens, vit.reg_token.shape, vit.pos_embed.shape) == (2, (1, 1, 192), (1, 2 + 49, 192))
+    assert backbones.sibling(vit, 14).pos_embed.shape == (1, 198, 192)
+    with pytest.raises(ValueError, match="deit_tiny_distilled has no pretrained weights"):
+        vitlab.create("dense", "deit_tiny_distilled", pretrained=True)
+
+
 def test_plain_patches_of_the_small_net_keep_their_positions_at_any_grid():
     vit = backbones.create("micro_plain8", 10, grid=5)
     proj, table = vit.patch_embed.proj, vit.pos_embed

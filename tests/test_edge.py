@@ -1,4 +1,5 @@
 """A point in a file: ONNX Runtime answers what PyTorch answers, or nothing is written."""
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ KINDS = {   # of SuperViT, in one block: what `FIXED` leaves out of resizing, em
     "patch": ({"align": "patch", "token_type": "80_20", "lengths": (4, 7)}, (4, 0.7)),
     "individual": ({"embedding": "individual", "count_cls": False}, (5, 0.7)),
 }
+TWO = ("adaptive_depth", "spvit", "svit", "tome")       # methods that need two blocks; the others have one
 STEM = {"dense": "micro_patch8", "revit": "micro_patch8"}    # with convolutions and group norms; the others have plain patches
 
 
@@ -63,10 +65,43 @@ def file(tmp_path_factory):
 @pytest.mark.parametrize("name", [name for name in FIXED if name != "supervit"])
 def test_a_file_answers_what_its_net_answers(name, tmp_path):
     knobs, point = FIXED[name]
-    depth = 2 if name in ("adaptive_depth", "spvit", "svit", "tome") else 1
-    net = small(name, depth=depth, backbone=STEM.get(name, "micro_plain8"), **knobs)
+    net = small(name, depth=2 if name in TWO else 1, backbone=STEM.get(name, "micro_plain8"), **knobs)
     point = net.Point(*point)
     same(edge.Session(vitlab.export(net, tmp_path / "net.onnx", point)), net, point)
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_a_program_of_torch_answers_what_its_net_answers(name, tmp_path):
+    knobs, point = FIXED[name]
+    net = small(name, depth=2 if name in TWO else 1, backbone=STEM.get(name, "micro_plain8"), **knobs)
+    point, told = net.Point(*point), {"vitlab": ""}
+    path = vitlab.export(net, tmp_path / "net.pt2", point)
+    same(torch.export.load(path, extra_files=told).module(), net, point)
+    facts = json.loads(told["vitlab"])
+    assert facts["classes"] == ["a", "b", "c"] and facts["point"]["name"] == repr(net.check(point))
+    assert str(ROOT).encode() not in path.read_bytes()
+    with pytest.raises(ValueError, match=r"no ONNX file; a program of torch.export is opened by torch.export.load\(path\)"):
+        edge.Session(path)
+
+
+def test_a_program_needs_no_extra_and_is_not_written_where_it_answers_otherwise(tmp_path, monkeypatch):
+    for name in EXTRA:
+        monkeypatch.setitem(sys.modules, name, None)
+    net, path = small("dense", depth=1), tmp_path / "net.pt2"
+    vitlab.export(net, path)
+    before, load = path.read_bytes(), torch.export.load
+
+    def wrong(file):
+        found = load(file)
+        found.state_dict["method.vit.head.weight"].mul_(1.01)
+        return found
+
+    monkeypatch.setattr(torch.export, "load", wrong)
+    with pytest.raises(RuntimeError, match="answers otherwise than PyTorch: 8 of 8 pictures"):
+        vitlab.export(net, path)
+    assert path.read_bytes() == before
+    with pytest.raises(ValueError, match="which no fixed graph can hold"):
+        vitlab.export(small("dvt", grids=(4, 7)), tmp_path / "other.pt2", vitlab.DVT.Point(0.5))
 
 
 def test_every_method_is_tried():

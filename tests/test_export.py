@@ -1,9 +1,8 @@
-"""A fixed operating point is one graph: compiled whole and exported on a CPU, for any number of pictures."""
+"""A fixed operating point is one graph: compiled whole on a CPU (tests/test_edge.py exports it, for any number of pictures)."""
 import pytest
 import torch
 from samples import FIXED, pictures
 from torch import nn
-from torch.export import Dim
 
 import vitlab
 from vitlab import backbones
@@ -26,14 +25,6 @@ def fixed(request, monkeypatch):
     knobs, point = FIXED[request.param]
     method = vitlab.create(request.param, "micro_patch8", num_classes=10, **knobs).eval()
     return At(method, method.Point(*point))
-
-
-@torch.no_grad()
-def test_a_fixed_point_is_exported_for_any_number_of_pictures(fixed):
-    program = torch.export.export(fixed, (pictures(3),), dynamic_shapes=({0: Dim("batch")},)).module()
-    for count in (1, 2, 5):
-        images = pictures(count)
-        torch.testing.assert_close(program(images), fixed(images), atol=1e-6, rtol=0)
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods kno
     "edge": {"backbones", "checkpoint", "data", "measure"},
     "schedules": {"backbones", "block", "tokens", "merging", "losses", "trace"},
     "attribution": {"trace", "evaluation"},
+    "official": {"methods", "checkpoint"}, "sharing": {"methods", "checkpoint", "data", "evaluation"},
     "governor": {"measure", "evaluation", "threads"}, "serving": {"backbones", "data", "evaluation"},
     "plots": {"trace", "data"},
     "widgets": {"plots", "measure", "attribution", "trace", "data", "backbones"},

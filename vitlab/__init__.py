@@ -1,9 +1,16 @@
 """vitlab: learn, train, measure and compare dynamic vision transformers.
 
-Letters used throughout: B images · P prefix tokens (class, distillation) · N patches · T = P + N tokens · H heads ·
-d head width · D model width · L blocks · K classes.
+  pictures   data.load, data.shapes
+  nets       create, METHODS: Dense, SuperViT, DVT, AdaptiveDepth, ReViT and its TLA, SPViT, SViT; EarlyExit; backbones, official
+  training   Recipe, fit, save, load; push, pull
+  running    net(images, net.Point(...), Trace()); predict, Governor, export, edge.Session
+  measuring  answers, sweep, gmacs, throughput, latency, measure; budget, lengths, schedules
+  looking    explore, plots, attribution
+  inside     block, tokens, cascade, methods
 
-Importing vitlab is cheap: every name below is loaded when it is first used.
+help(vitlab.create) and the like say more. Letters: B images · P prefix tokens (class, distillation) · N patches · T = P + N
+tokens · H heads · d head width · D model width · L blocks · K classes. Importing vitlab is cheap: a name is loaded when it is
+first used.
 """
 from importlib import import_module
 
@@ -18,13 +25,13 @@ HOME = {
     "Trace": "vitlab.trace", "Recipe": "vitlab.recipe", "fit": "vitlab.train", "save": "vitlab.checkpoint",
     "gmacs": "vitlab.measure", "throughput": "vitlab.measure", "answers": "vitlab.measure", "sweep": "vitlab.measure",
     "latency": "vitlab.measure", "export": "vitlab.edge", "Governor": "vitlab.governor",
-    "predict": "vitlab.serving",
+    "predict": "vitlab.serving", "push": "vitlab.sharing", "pull": "vitlab.sharing",
     "explore": "vitlab.widgets",
 }
 ROOMS = {name: f"vitlab.{name}" for name in ("attribution", "backbones", "block", "cascade", "data", "edge", "measure",
-                                             "methods", "plots", "schedules", "tokens")}
+                                             "methods", "official", "plots", "schedules", "tokens")}
 ROOMS |= {"budget": "vitlab.cascade.budget", "lengths": "vitlab.methods.revit.lengths"}
-__all__ = sorted([*HOME, *ROOMS])
+PUBLIC = sorted([*HOME, *ROOMS])            # no __all__: with one, help(vitlab) prints the help of everything, 10,000 lines
 
 
 def __getattr__(name: str):
@@ -32,8 +39,8 @@ def __getattr__(name: str):
         return getattr(import_module(HOME[name]), name)
     if name in ROOMS:
         return import_module(ROOMS[name])
-    raise AttributeError(f"vitlab has no {name!r}; it has {', '.join(__all__)}")
+    raise AttributeError(f"vitlab has no {name!r}; it has {', '.join(PUBLIC)}")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return PUBLIC

@@ -7,6 +7,7 @@ from vitlab import data as data
 from vitlab import edge as edge
 from vitlab import measure as measure
 from vitlab import methods as methods
+from vitlab import official as official
 from vitlab import plots as plots
 from vitlab import schedules as schedules
 from vitlab import tokens as tokens
@@ -35,6 +36,8 @@ from vitlab.methods.svit import SViT as SViT
 from vitlab.methods.tome import ToMe as ToMe
 from vitlab.recipe import Recipe as Recipe
 from vitlab.serving import predict as predict
+from vitlab.sharing import pull as pull
+from vitlab.sharing import push as push
 from vitlab.trace import Trace as Trace
 from vitlab.train import fit as fit
 from vitlab.widgets import explore as explore
@@ -42,4 +45,4 @@ from vitlab.widgets import explore as explore
 __version__: str
 HOME: dict[str, str]
 ROOMS: dict[str, str]
-__all__: list[str]
+PUBLIC: list[str]

@@ -14,50 +14,49 @@ class Recipe:
 
     AdamW and a cosine schedule, stepped at every update, are not a choice. A shorter run of a paper's recipe:
     `dataclasses.replace(RECIPE, steps=300, epochs=None)`.
+
+    steps: Optimiser updates of the whole run. Give this or `epochs`.
+    epochs: Passes over the training set; the last, incomplete batch of a pass is left out.
+    batch: Images per process and update.
+    lr: Learning rate after warm-up; it is not scaled with the batch.
+    lr_backbone: Learning rate of the parameters under `vit.`; warm-up and decay in the same proportion. None: `lr`.
+    weight_decay: AdamW's; never applied to biases, norms, class tokens and position tables.
+    betas: AdamW's.
+    warmup: Share of the run, in [0, 1), during which the rate rises linearly from 1e-6.
+    min_lr: Where the cosine ends.
+    clip: Largest norm of the whole gradient, clipped once per update.
+    ema: Decay of a moving average of the weights, kept beside them; it warms up as 1 - step^(-2/3).
+    mixup: Alpha of mixup; 0 is off. With mixup or cutmix the batch must be even.
+    cutmix: Alpha of cutmix; with both on, each batch draws one of them.
+    label_smoothing: Share of the label spread over all classes.
+    precision: fp32, bf16 for mixed precision, or auto: what trains faster here, found out before the first step.
+    seed: Of the order of the images and of all that is drawn in a step; the initial weights are the caller's.
+    workers: Processes that load images; the batches do not depend on it.
+    same_draw: All processes draw the same sub-nets, so that two equal one with twice the batch where no picture draws for
+        itself. What is drawn picture by picture (crops, dropped paths) and BatchNorm's statistics stay each process's own;
+        mixup and cutmix, which pair pictures within one process, are refused.
+    log_every: Updates per row of the history. None: about 50 rows a run.
     """
 
     steps: int | None = None
-    """Optimiser updates of the whole run. Give this or `epochs`."""
     epochs: int | None = None
-    """Passes over the training set; the last, incomplete batch of a pass is left out."""
     batch: int = 64
-    """Images per process and update."""
     lr: float = 1e-3
-    """Learning rate after warm-up; it is not scaled with the batch."""
     lr_backbone: float | None = None
-    """Learning rate of the parameters under `vit.`; warm-up and decay in the same proportion. None: `lr`."""
     weight_decay: float = 0.05
-    """AdamW's; never applied to biases, norms, class tokens and position tables."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's."""
     warmup: float = 0.05
-    """Share of the run, in [0, 1), during which the rate rises linearly from 1e-6."""
     min_lr: float = 1e-5
-    """Where the cosine ends."""
     clip: float | None = None
-    """Largest norm of the whole gradient, clipped once per update."""
     ema: float | None = None
-    """Decay of a moving average of the weights, kept beside them; it warms up as 1 - step^(-2/3)."""
     mixup: float = 0.0
-    """Alpha of mixup; 0 is off. With mixup or cutmix the batch must be even."""
     cutmix: float = 0.0
-    """Alpha of cutmix; with both on, each batch draws one of them."""
     label_smoothing: float = 0.0
-    """Share of the label spread over all classes."""
     precision: str = "fp32"
-    """fp32, bf16 for mixed precision, or auto: what trains faster here, found out before the first step."""
     seed: int = 0
-    """Of the order of the images and of all that is drawn in a step; the initial weights are the caller's."""
     workers: int = 0
-    """Processes that load images; the batches do not depend on it."""
     same_draw: bool = False
-    """All processes draw the same sub-nets, so that two equal one with twice the batch where no picture draws for itself.
-
-    What is drawn picture by picture (crops, dropped paths) and BatchNorm's statistics stay each process's own; mixup and
-    cutmix, which pair pictures within one process, are refused.
-    """
     log_every: int | None = None
-    """Updates per row of the history. None: about 50 rows a run."""
 
     def __post_init__(self):
         for field in fields(self):

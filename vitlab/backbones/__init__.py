@@ -5,8 +5,9 @@
 LV-ViT: a stem of convolutions, and a second head. `micro_patch8` and `micro_patch4` are the small default nets for 56-pixel
 pictures, `micro_plain8` has linear patches instead of their stem. Each can be made for another patch grid
 (`create(..., grid=10)`). With `_gap` behind their names (global average pooling) DeiT-T, DeiT-S and the micro nets have no
-class token and answer from the mean of their patches. `pit_tiny`, `pit_xsmall` and `pit_small` are timm's PiT, whose grid
-shrinks from stage to stage: for methods that run a net by its `stages`.
+class token and answer from the mean of their patches; with `_distilled` DeiT has a register where its authors have a
+distillation token (see `vitlab.official`). `pit_tiny`, `pit_xsmall` and `pit_small` are timm's PiT, whose grid shrinks from
+stage to stage: for methods that run a net by its `stages`.
 """
 from vitlab.backbones.check import check_backbone, check_stem
 from vitlab.backbones.ends import (

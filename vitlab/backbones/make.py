@@ -26,13 +26,16 @@ TIMM_NAMES = {
 }
 GAP, NO_CLASS_TOKEN = "_gap", {"class_token": False, "global_pool": "avg", "fc_norm": False}       # the mean of the patches
 POOLED = {name + GAP: TIMM_NAMES[name] for name in ("deit_tiny", "deit_small")}
+DISTILLED_END = "_distilled"
+DISTILLED = {name + DISTILLED_END: TIMM_NAMES[name] for name in ("deit_tiny", "deit_small", "deit_base")}
+CHANGED = {**dict.fromkeys(POOLED, NO_CLASS_TOKEN), **dict.fromkeys(DISTILLED, {"reg_tokens": 1})}     # of timm's own
 OWN = {             # name -> how it is made, and pixels per side of the picture and of a patch unless others are asked for
     **{name: (partial(t2t.t2t_vit, name), 224, t2t.PATCH) for name in t2t.SHAPES},
     **{name: (partial(lvvit.lvvit, name), 224, lvvit.PATCH) for name in lvvit.SHAPES},
     **{name: (partial(micro.micro, name), 56, micro.patch(name)) for name in micro.DEPTH},
     **{name + GAP: (partial(micro.micro, name, **NO_CLASS_TOKEN), 56, micro.patch(name)) for name in micro.DEPTH},
 }
-NAMES = (*TIMM_NAMES, *OWN, *POOLED)
+NAMES = (*TIMM_NAMES, *OWN, *CHANGED)
 MOST, WIDEST = 1_000_000, 4096          # classes, and pixels of a side
 
 
@@ -49,7 +52,7 @@ def create(name: str, num_classes: int = 1000, image_size: int | None = None, pr
     pretrained = flag(pretrained, "pretrained")
     image_size = None if image_size is None else whole(image_size, "image_size, the pixels of one side,", 1, WIDEST)
     grid = None if grid is None else whole(grid, "grid, the patches of one side,", 1, WIDEST)
-    if pretrained and (name in OWN or name in POOLED):
+    if pretrained and (name in OWN or name in CHANGED):
         raise ValueError(f"{name} has no pretrained weights on the hub; use pretrained=False, or vitlab.load a checkpoint")
     if name in OWN:
         make, usual, patch = OWN[name]
@@ -94,15 +97,16 @@ def patch_of(vit: VisionTransformer) -> int:
 
 def from_timm(name: str, num_classes: int, image_size: int | None, pretrained: bool, drop_path: float):
     """timm's own model, unchanged; another model than a plain ViT is found out before its weights are drawn or loaded."""
-    full = (TIMM_NAMES | POOLED).get(name, name)
+    full = (TIMM_NAMES | POOLED | DISTILLED).get(name, name)
     if not timm.is_model(full.split(".")[0]):
-        known = ", ".join(NAMES)
-        raise ValueError(f"no backbone is called {name!r}; choose one of {known}, or the timm name of a VisionTransformer or PiT")
+        known = ", ".join(short for short in NAMES if not short.endswith((GAP, DISTILLED_END)))
+        raise ValueError(f"no backbone is called {name!r}; choose one of {known} (some with {GAP} or {DISTILLED_END} behind), or "
+                         "the timm name of a VisionTransformer or PiT")
     if pretrained and full.startswith("pit_") and image_size not in (None, 224):
         raise ValueError(f"{name} has pretrained weights for pictures of 224 pixels only, not {image_size}; leave image_size out")
     wanted = {"num_classes": num_classes, "drop_path_rate": drop_path} | ({} if image_size is None else {"img_size": image_size})
-    if name in POOLED:
-        wanted |= NO_CLASS_TOKEN
+    if name in CHANGED:
+        wanted |= CHANGED[name]
     elif name not in TIMM_NAMES and (why := unfit(full, wanted)):
         raise ValueError(f"{name} is not a plain ViT with a class token and absolute positions: it {why}; try deit_small")
     try:

@@ -1,5 +1,7 @@
-"""A method at one operating point as one fixed graph, written as an ONNX file after its answers were compared."""
+"""A method at one operating point as one fixed graph, in a file, ONNX or torch.export's, once its answers were compared."""
+import io
 import warnings
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +23,7 @@ TOLERANCE = 1e-4        # of the largest logit
 PICTURES = 8            # on which answers are compared
 STRAY = 2               # of them may differ: where two tokens tie, rounding decides which is dropped
 LARGEST = 2 ** 31       # bytes of an ONNX file
+PROGRAM = ".pt2"        # how a program of torch.export ends; all else is an ONNX file
 
 
 class At(nn.Module):
@@ -38,14 +41,17 @@ class At(nn.Module):
 def export(method: nn.Module, path: str | Path, point: Any = None) -> Path:
     """Write a method at one point as an ONNX file, for any number of pictures at once; the path. The method stays as it is.
 
-    The file says which net it is, its classes and how it wants pictures prepared (`Session.facts`). Before it is put in its place
-    its answers to 8 random pictures are compared with PyTorch's: RuntimeError where more than two differ by more than 1e-4 of the
-    largest logit. Raises ValueError for a point at which a picture decides how many tokens are left, ImportError without the
-    extra `edge`, OSError where nothing can be written.
+    A path that ends in .pt2 gets a program of torch.export, for PyTorch without vitlab: `torch.export.load(path).module()`, which
+    unpickles, so only where you trust it. The file says which net it is, its classes and how it wants pictures prepared
+    (`Session.facts`; in a program the extra file "vitlab"). Before it is put in its place its answers to 8 random pictures are
+    compared with PyTorch's: RuntimeError where more than two differ by more than 1e-4 of the largest logit. Raises ValueError for
+    a point at which a picture decides how many tokens are left, ImportError where an ONNX file lacks the extra `edge`, OSError
+    where nothing can be written.
     """
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        needed(package)
     path = check_path(path)
+    write = program if path.suffix == PROGRAM else onnx_file
+    for package in ("onnx", "onnxscript", "onnxruntime") if write is onnx_file else ():
+        needed(package)
     net = check_method(method)
     point = net.check(point)
     if why := obstacle(net, point):
@@ -53,12 +59,30 @@ def export(method: nn.Module, path: str | Path, point: Any = None) -> Path:
                          f"{advice(net)}") from why
     size = image_size(net.vit)
     images = torch.randn(PICTURES, 3, size, size, generator=torch.Generator().manual_seed(0))
-    model = graph(At(net, point).eval(), images[:2])
-    label(model, facts(net, point, images[:1]))
-    data = model.SerializeToString()
-    compare(net, point, data, images)
+    data, answers = write(At(net, point).eval(), images[:2], facts(net, point, images[:1]))
+    compare(net, point, answers, images)
     replace(path, data)
     return path
+
+
+def onnx_file(net: nn.Module, images: Tensor, told: dict) -> tuple[bytes, Callable]:
+    """An ONNX file, and what answers pictures as it does."""
+    model = graph(net, images)
+    label(model, told)
+    data = model.SerializeToString()
+    return data, Session.of(data, threads=torch.get_num_threads())
+
+
+def program(net: nn.Module, images: Tensor, told: dict) -> tuple[bytes, Callable]:
+    """The same as a file of torch.export, without the notes that name files of this machine."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")                                   # of torch about itself
+        traced = torch.export.export(net, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        for node in traced.graph.nodes:
+            node.meta.pop("stack_trace", None)
+        file = io.BytesIO()
+        torch.export.save(traced, file, extra_files={KEY: text(told)})
+        return file.getvalue(), torch.export.load(io.BytesIO(file.getvalue())).module()
 
 
 def graph(net: nn.Module, images: Tensor) -> Any:
@@ -94,15 +118,14 @@ def facts(net: nn.Module, point: Any, image: Tensor) -> dict:
             "gmacs": gmacs(net, image, point)[0], **origin()}
 
 
-def compare(net: nn.Module, point: Any, data: bytes, images: Tensor) -> None:
-    """RuntimeError unless the file answers these images as the net does, alone and together."""
+def compare(net: nn.Module, point: Any, answers: Callable, images: Tensor) -> None:
+    """RuntimeError unless a file answers these images as the net does, alone and together."""
     truth = net(images, point)
     if not torch.allclose(truth, net(images, point)):
         raise ValueError(f"at {point} this net draws at random and answers the same pictures differently every time; export one "
                          "that does not")
-    session = Session.of(data, threads=torch.get_num_threads())
-    answers = torch.cat([session(images[:1]), session(images[1:])])
-    apart = (answers - truth).abs().amax(1) / truth.abs().max()            # [B]
+    found = torch.cat([answers(images[:1]), answers(images[1:])])
+    apart = (found - truth).abs().amax(1) / truth.abs().max()            # [B]
     if not (apart <= TOLERANCE).sum() >= len(images) - STRAY:
         raise RuntimeError(f"the exported graph answers otherwise than PyTorch: {(~(apart <= TOLERANCE)).sum()} of {len(images)} "
                            f"pictures by more than {TOLERANCE:g} of the largest logit, at most {apart.max():.2g}; nothing was "
@@ -128,8 +151,8 @@ def check_method(method: nn.Module) -> nn.Module:
         raise ValueError(f"export takes a method, not a {type(method).__name__}; make one with vitlab.create")
     other = {weight.dtype for weight in method.parameters()} - {torch.float32}
     if other:
-        raise ValueError(f"weights of this net are {other.pop()}, and ONNX Runtime's CPU gains nothing by other floats than "
-                         "float32; export net.float()")
+        raise ValueError(f"weights of this net are {other.pop()}, and files are written in float32, because ONNX Runtime's CPU "
+                         "gains nothing by other floats; export net.float()")
     if (size := sum(weight.nbytes for weight in method.parameters())) >= LARGEST:
         raise ValueError(f"this net has {size / 2 ** 30:.1f} GiB of weights but an ONNX file holds 2; take a smaller backbone")
     return deepcopy(method).cpu().eval()

@@ -15,6 +15,7 @@ from vitlab.words import path_of
 
 LIKE = torch.empty(0)                                   # what pictures must be like: float32 on the CPU
 MOST = 1024                                             # threads
+ZIP = b"PK\x03\x04"                                     # how a program of torch.export begins
 ERRORS_ONLY = 3                                         # of ONNX Runtime's log
 
 
@@ -29,7 +30,11 @@ class Session:
     device = "cpu"
 
     def __init__(self, path: str | Path, threads: int | None = None):
-        self.start(contents(path), path, threads)
+        data = contents(path)
+        if data.startswith(ZIP):
+            raise ValueError(f"{path} is no ONNX file; a program of torch.export is opened by torch.export.load(path).module(), "
+                             "which unpickles, so only where you trust it")
+        self.start(data, path, threads)
 
     @classmethod
     def of(cls, data: bytes, threads: int | None = None) -> "Session":

@@ -27,7 +27,11 @@ def create(method: str, backbone: str, num_classes: int | None = None, *, classe
            **knobs) -> nn.Module:
     """A method on a named backbone, e.g. `create("supervit", "deit_small", classes=train.classes, rates=(0.5, 1.0))`.
 
-    backbone: one of `vitlab.backbones.NAMES` (DeiT, PiT, T2T-ViT, LV-ViT, small nets) or timm's name of a ViT or PiT.
+    backbone: deit_tiny, deit_small, deit_base; t2t_vit_7, t2t_vit_10, t2t_vit_12, t2t_vit_14, t2t_vit_19, t2t_vit_24; lvvit_tiny,
+    lvvit_small, lvvit_medium; pit_tiny, pit_xsmall, pit_small; small ones for 56 pixels, micro_patch8, micro_patch4,
+    micro_plain8; without class token deit_tiny_gap, deit_small_gap, micro_patch8_gap, micro_patch4_gap, micro_plain8_gap; with a
+    register deit_tiny_distilled, deit_small_distilled, deit_base_distilled (`vitlab.backbones` says more); or timm's name of a
+    ViT or PiT.
     classes: their names, in the order of the logits; or only how many there are (None: 1000), until `fit` gives them names.
     grid: patches per side of the backbone (None: its own).  knobs are the method's own constructor keywords; what was asked for
     is kept in `.made`, so that a checkpoint can be rebuilt, with pretrained weights also how they want pictures prepared; and the
