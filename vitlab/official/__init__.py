@@ -10,7 +10,7 @@ Departures, or what a file cannot be made into:
   * SPViT's and SViT's code goes on drawing at test time. Here nothing is drawn, see their files, so answers at a point that drops
     tokens are not the authors'; SPViT's files do not say how much their net keeps either: say `keep` or `budget`, then calibrate;
   * the LayerNorms of SViT's blocks, and of DVT's context on DeiT, have another epsilon in the code (1e-5 for 1e-6, and the
-    reverse): the fifth digit of a logit;
+    reverse): in the tests' small nets 2e-6 of the largest logit;
   * thresholds that DVT's files bring along are not read: `vitlab.budget` finds yours;
   * ReViT has no released code. Pictures are prepared as timm prepares them for these nets (the middle 0.9 of a picture; DeiT's
     code: 0.875).
