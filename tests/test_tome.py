@@ -260,7 +260,7 @@ def test_the_net_of_a_dense_one_is_taken_as_it_is_or_copied(tmp_path):
     again = vitlab.load(tmp_path / "net.safetensors")
     assert (again.check(None), again.decreasing) == (Point(7), True) and torch.equal(again(images), net(images))
     with pytest.raises(ValueError, match="have no counterpart in the backbone given"):
-        net.init_from(vitlab.create("dense", "micro_patch4", 10).vit)
+        net.init_from(vitlab.create("dense", "micro_plain8", 10).vit)
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch14_dinov2", "vit_medium_patch16_gap_240"])
