@@ -38,6 +38,10 @@ NO_TOKEN_GONE = """() => ['196 of 196', '49 of 49'].some(
     all => document.querySelector('.vl-panel .vl-answer').textContent.includes(all))"""
 OUTPUTS = """() => { const cell = document.querySelector('.jp-OutputArea:has(.vl-panel)');
     return [cell.querySelectorAll('.jp-OutputArea-output').length, cell.querySelectorAll('.jp-RenderedImage').length]; }"""
+NAMELESS = """() => [...document.querySelectorAll('.vl-panel :is(select, input, button, img, .noUi-handle)')]
+    .filter(node => node.offsetParent && !node.getAttribute('aria-label') && !node.alt).map(node => node.outerHTML)"""
+ACTIVE = "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
+TOLD = "words => document.querySelector('.vl-panel .vl-life').textContent.includes(words)"
 WATCH = """() => {                          // from the key's arrival to the first frame that shows another number
     const number = () => document.querySelector('.vl-panel .vl-number')?.textContent;
     window.vlDelay = null;
@@ -130,6 +134,7 @@ def drive(page, shot):
     until(page, SETTLED)
     until(page, FILLED)
     panel.screenshot(path=f"{shot}-panel.png")
+    serve_a_person(page, panel)
 
     first, *others = knobs(panel)
     last = "keep rate" if "keep rate" in others else first
@@ -181,6 +186,24 @@ def drive(page, shot):
         page.wait_for_timeout(800)
         panel.screenshot(path=f"{shot}-{theme.lower()}.png")
         page.screenshot(path=f"{shot}-{theme.lower()}-page.png")
+
+
+def serve_a_person(page, panel):
+    """Whatever can be used has a name; keys stay in the panel; a patch that is clicked, and its neighbour by a key, is told."""
+    page.wait_for_timeout(200)                                             # names follow what is drawn
+    assert page.evaluate(NAMELESS) == []
+    cell = page.evaluate(ACTIVE)
+    panel.locator("select").nth(1).focus()                                 # the device: on most machines there is one
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(ACTIVE) == cell
+    picture = panel.locator(".vl-picture img").first
+    box = picture.bounding_box()
+    page.mouse.click(box["x"] + 0.01 * box["width"], box["y"] + 0.01 * box["height"])
+    until(page, TOLD, arg="row 1, column 1 ", polling="raf")
+    page.keyboard.press("ArrowRight")
+    until(page, TOLD, arg="row 1, column 2 ", polling="raf")
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    until(page, SETTLED)
 
 
 def delay(page, keys, tries=4):

@@ -1,4 +1,6 @@
 """What becomes of a patch, as the panel tells it, against the trace it is read from."""
+import re
+
 import pandas as pd
 import pytest
 import torch
@@ -136,4 +138,21 @@ def test_a_file_that_is_too_large_is_told_and_the_control_lives_on(net, images):
     assert "photo.tif has 14.5 MB" in panel.view.note.value
     assert panel.set(image=2).wait(QUICK), panel.last_error
     assert panel.view.note.value == ""
+    panel.close()
+
+
+def test_a_panel_is_taken_away_as_a_page_that_needs_nothing(net, images, tmp_path):  # noqa: F811
+    panel = explore(net, images, sweep=vitlab.sweep(net, images, rounds=1), batch=2)
+    assert panel.set(length=6, keep=0.5).wait(QUICK), panel.last_error
+    panel.view.aide.patch = [2, 3]
+    code = "logits = net(images, net.Point(length=6, keep=0.5))"
+    assert code in panel.view.code.value
+    assert torch.equal(net(images.images([0]), net.Point(length=6, keep=0.5)), net(images.images([0]), panel.result["point"]))
+    page = panel.save(tmp_path / "new" / "panel.html").read_text()
+    for shown in (panel.view.answer.value, panel.view.speed.value, panel.view.life.value, code, "Plotly.newPlot"):
+        assert shown in page
+    assert page.count('<img alt="') == 3
+    assert "http" not in re.sub(r"<script.*?</script>", "", page, flags=re.S), "what is not plotly's own asks the network for nothing"
+    with pytest.raises(ValueError, match="a panel is saved as a web page, such as panel.html, not as panel.png"):
+        panel.save(tmp_path / "panel.png")
     panel.close()

@@ -14,13 +14,16 @@ from pandas import DataFrame
 from PIL import Image
 from torch import Tensor, nn
 
+from vitlab.plots.files import write
 from vitlab.widgets import text
 from vitlab.widgets.controls import Controls, offered, point_of
 from vitlab.widgets.engine import GATE, Engine, fits_not
 from vitlab.widgets.known import Known
+from vitlab.widgets.leaf import leaf
 from vitlab.widgets.records import Ask, Look, Timing, Upload
 from vitlab.widgets.view import View
 from vitlab.widgets.worker import LatestWorker, Turn
+from vitlab.words import path_of
 
 DEBOUNCE = 0.12                             # seconds the controls must rest before speed is measured
 PATIENCE = 5.0                              # seconds without an answer after which the panel says what it waits for
@@ -44,13 +47,15 @@ class Panel:
         self.result: dict[str, Any] = {}
         self.last_error: str | None = None
         self.seen: tuple[tuple | None, Look | None] = (None, None)             # what the pictures show
+        self.asked: Ask | None = None                                          # what was asked for it
         self.paced: tuple | None = None                                        # what the speed belongs to
         self.quiet = threading.local()                                         # .now: this thread's changes are no requests
         self.asking = threading.Lock()                                         # who reads the controls later also asks later
         self.looked = 0                                                        # the newest request whose look was shown
         self.alarm: threading.Timer | None = None
+        shown = (self.view.sentences, self.view.root, self.view.life, self.view.code, self.view.aide)
         self.root = W.VBox([W.HTML(text.STYLE, layout=W.Layout(display="none")), self.controls.row, self.controls.knobs,
-                            self.view.sentences, self.view.root, self.view.life, self.view.aide]).add_class("vl-panel")
+                            *shown]).add_class("vl-panel")
         self.listen()
         self.worker = LatestWorker(self.work, self.fail)
         self.submit()
@@ -95,6 +100,21 @@ class Panel:
     def wait(self, timeout: float = 60.0) -> bool:
         """Wait until everything asked for is shown; False after an error, on a closed panel, or after `timeout` seconds."""
         return self.worker.wait(timeout) and self.last_error is None
+
+    def save(self, path: str | Path) -> Path:
+        """Write what is shown as a page of HTML that needs no kernel and no network; returns its path.
+
+        Raises ValueError for a name that does not end in .html, and before anything is shown; OSError where nothing can be
+        written.
+        """
+        path = path_of(path)
+        if path.suffix != ".html":
+            raise ValueError(f"a panel is saved as a web page, such as panel.html, not as {path.name}")
+        if self.asked is None:
+            raise ValueError("this panel shows nothing yet; .wait() for it")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, leaf(self.view, self.asked).encode())
+        return path
 
     def close(self) -> None:
         """Stop measuring and take the panel off the page; no thread and no widget of it stays behind."""
@@ -288,7 +308,8 @@ class Panel:
             "precision": ask.precision, "batch": ask.batch,
             **{key: self.result.get(key) if self.paced == ask.pace else None for key in SPEED}}
         exits = self.known.exits(ask.model)
-        self.view.show_answer(look, lambda k: self.known.named(ask.model, k), exits)
+        self.asked = ask
+        self.view.show_answer(ask, look, lambda k: self.known.named(ask.model, k), exits)
         with self.silently():
             self.view.show_layer(look, min(ask.layer, len(look.layers) - 1), exits)
         self.view.show_life(look, exits)

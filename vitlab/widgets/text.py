@@ -1,6 +1,7 @@
 """The sentences of a panel, and its style sheet."""
+import re
 from collections.abc import Callable, Sequence
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 
 from vitlab.plots.theme import HERE, INK, color_of
@@ -66,6 +67,16 @@ def sentence(error: Exception) -> str:
 def fact(words: str) -> str:
     """A sentence that stands back."""
     return f'<span class="vl-fact">{escape(words)}</span>'
+
+
+def code(ask: Ask) -> str:
+    """The line that gives the logits of this point."""
+    return f'{fact("in code:")} <code class="vl-code">logits = net(images, net.{escape(repr(ask.point))})</code>'
+
+
+def words(html: str) -> str:
+    """HTML of ours without its tags."""
+    return unescape(re.sub("<[^>]*>", "", html))
 
 
 def note(words: str, wrong: bool) -> str:

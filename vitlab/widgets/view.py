@@ -35,10 +35,11 @@ class View:
         self.answer.value = "loading …"
         self.sentences = W.VBox([self.answer, self.speed, self.note]).add_class("vl-sentences")
         self.aide, self.life = Aide(), W.HTML(text.fact(life.HINT)).add_class("vl-life")
+        self.code = W.HTML().add_class("vl-life")
 
-    def show_answer(self, look: Look, named: Callable[[int], str], exits: Sequence[str]) -> None:
-        """The sentence about the image; `named` gives a class's name, `exits` are the exits' names, if they have any."""
-        self.answer.value = text.answer(look, named, exits)
+    def show_answer(self, ask: Ask, look: Look, named: Callable[[int], str], exits: Sequence[str]) -> None:
+        """The sentence about the image, and the line of code; `named` gives a class's name, `exits` those of exits, if any."""
+        self.answer.value, self.code.value = text.answer(look, named, exits), text.code(ask)
         self.captions["attribution"].value = text.caption(f"red speaks for “{named(look.prediction)}”")
 
     def show_layer(self, look: Look, place: int, exits: Sequence[str]) -> None:

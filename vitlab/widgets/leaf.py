@@ -1,0 +1,30 @@
+"""What a panel shows as one page of HTML, which opens from a disk: no kernel, no network."""
+import base64
+from html import escape
+
+import plotly.graph_objects as go
+
+from vitlab.plots.theme import FONT
+from vitlab.widgets import text
+from vitlab.widgets.records import Ask
+from vitlab.widgets.view import PICTURES, View
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+{style}<style>body {{ font: 15px/1.5 {font}; color: #222; max-width: 1100px; margin: 24px auto; padding: 0 12px; }}
+.vl-row {{ display: flex; flex-wrap: wrap; gap: 12px; }} .vl-picture {{ flex: 1 1 200px; max-width: 250px; }}</style></head>
+<body data-jp-theme-light="true"><h1>{title}</h1><div class="vl-panel">
+<p class="vl-answer">{answer}</p><p class="vl-speed">{speed}</p><div class="vl-row">{pictures}</div><p class="vl-life">{life}</p>
+<p>{code}</p></div>{figure}</body></html>
+"""
+
+
+def leaf(view: View, ask: Ask) -> str:
+    """The page: answer, speed, pictures, a patch's life, the line of code, and the figure, which can still be zoomed."""
+    pictures = "".join(
+        f'<div class="vl-picture">{view.captions[kind].value}<img alt="{escape(text.words(view.captions[kind].value))}" '
+        f'src="data:image/png;base64,{base64.b64encode(view.pictures[kind].value).decode()}"></div>' for kind in PICTURES)
+    figure = go.Figure(view.figure.to_dict()).update_layout(autosize=True, width=None)
+    return PAGE.format(title=escape(ask.title), style=text.STYLE, font=FONT, answer=view.answer.value, speed=view.speed.value,
+                       pictures=pictures, life=view.life.value, code=text.code(ask),
+                       figure=figure.to_html(full_html=False, include_plotlyjs=True, config={"responsive": True}))
