@@ -152,7 +152,7 @@ def test_a_panel_is_taken_away_as_a_page_that_needs_nothing(net, images, tmp_pat
     for shown in (panel.view.answer.value, panel.view.speed.value, panel.view.life.value, code, "Plotly.newPlot"):
         assert shown in page
     assert page.count('<img alt="') == 3
-    assert "http" not in re.sub(r"<script.*?</script>", "", page, flags=re.S), "what is not plotly's own asks the network for nothing"
+    assert "http" not in re.sub(r"<script.*?</script>", "", page, flags=re.S), "the page asks the network"
     with pytest.raises(ValueError, match="a panel is saved as a web page, such as panel.html, not as panel.png"):
         panel.save(tmp_path / "panel.png")
     panel.close()
