@@ -1,4 +1,7 @@
 """A notebook open in JupyterLab: run its cells, wait for something to hold, and know at once when something has failed."""
+import math
+import time
+
 READY = """() => { const k = window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel;
                    return k?.connectionStatus === 'connected' && k?.status === 'idle'; }"""
 RUN = """() => { window.vlDied = null;
@@ -17,11 +20,10 @@ FAILED = """() => { const failed = [];
     if (window.vlDied) failed.push(`the kernel died (${window.vlDied})`);
     for (const note of document.querySelectorAll('.vl-panel .vl-failed')) failed.push(`the panel says: ${note.textContent}`);
     return failed; }"""
-LEARNING = """seen => { const w = window.jupyterapp.shell.currentWidget;             // a training that a person would end by now
-    return [...w.content.widgets].findIndex((cell, i) => {
-        if (seen.includes(i) || !cell.model.sharedModel.source.includes('vitlab.fit(')) return false;
-        const bar = /(\\d+)\\/(\\d+)\\s\\[/.exec(cell.node.textContent);
-        return bar && Number(bar[1]) >= 10 && Number(bar[1]) < Number(bar[2]); }); }"""
+RUNNING = """() => { const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];   // the cell that runs now
+    return cells.findIndex(c => c.type === 'code' && c.sharedModel.source.trim() && c.executionCount === null); }"""
+SOURCE = "i => window.jupyterapp.shell.currentWidget.content.model.cells.get(i).sharedModel.source"
+ENOUGH = 10             # seconds of a training after which a person presses ■
 STOP = "[data-command='notebook:interrupt-kernel']:visible"
 SETTLED = """() => { const s = document.querySelector('.vl-panel .vl-speed');
                      return s && s.textContent.includes('median of') && !s.classList.contains('vl-old'); }"""
@@ -47,16 +49,26 @@ def run(page, minutes: float) -> None:
     until(page, DONE, seconds=60 * minutes)
 
 
-def run_impatiently(page, minutes: float, trainings: int) -> None:
-    """The same, but whoever sees a training press ■ after its first steps, so often; the rest goes on with what was learned."""
+def run_impatiently(page, minutes: float) -> int:
+    """The same, but whoever sees a training for some seconds presses ■: how many were ended so. The rest goes on with what was
+    learned; what is over sooner is let be."""
     page.evaluate(RUN)
-    ended = []
-    while len(ended) < trainings:
-        until(page, f"seen => ({LEARNING})(seen) >= 0 || ({DONE})()", arg=ended, seconds=60 * minutes)
-        ended.append(page.evaluate(LEARNING, ended))
-        assert ended[-1] >= 0, f"all cells have run, and only {len(ended) - 1} of {trainings} trainings were seen"
-        page.locator(STOP).first.click()
-    until(page, DONE, seconds=60 * minutes)
+    ended, end = 0, time.monotonic() + 60 * minutes
+    here, since = -1, time.monotonic()
+    while not page.evaluate(DONE):
+        if failed := page.evaluate(FAILED):
+            raise RuntimeError("; ".join(failed))
+        if time.monotonic() > end:
+            raise TimeoutError(f"the cells have not run to their end within {minutes} minutes")
+        if (now := page.evaluate(RUNNING)) != here:
+            here, since = now, time.monotonic()
+        elif here >= 0 and "vitlab.fit(" in page.evaluate(SOURCE, here) and time.monotonic() - since > ENOUGH:
+            page.locator(STOP).first.click()
+            ended, since = ended + 1, math.inf
+        page.wait_for_timeout(200)
+    if failed := page.evaluate(FAILED):
+        raise RuntimeError("; ".join(failed))
+    return ended
 
 
 def handle(panel, label: str):
