@@ -1,7 +1,8 @@
 """vitlab: learn, train, measure and compare dynamic vision transformers.
 
   pictures   data.load, data.shapes
-  nets       create, METHODS: Dense, SuperViT, DVT, AdaptiveDepth, ReViT and its TLA, SPViT, SViT; EarlyExit; backbones, official
+  nets       create, METHODS: Dense, SuperViT, DVT, AdaptiveDepth, ReViT and its TLA, SPViT, SViT, ToMe; EarlyExit
+             backbones, official
   training   Recipe, fit, save, load; push, pull
   running    net(images, net.Point(...), Trace()); predict, Governor, export, edge.Session
   measuring  answers, sweep, gmacs, throughput, latency, measure; budget, lengths, schedules
