@@ -150,7 +150,7 @@ def test_all_lengths_start_from_a_plain_nets_weights():
     with pytest.raises(ValueError, match="tensors of this net have no counterpart .* first is head.weight"):
         micro().init_from(backbones.create("micro_patch8", num_classes=9))
     with pytest.raises(ValueError, match="cannot be carried over"):
-        stems.carry(plain.patch_embed, small_net.vit.patch_embed)
+        backbones.carry(plain.patch_embed, small_net.vit.patch_embed)
 
 
 # Shared variants and stems
