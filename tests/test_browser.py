@@ -40,6 +40,10 @@ OUTPUTS = """() => { const cell = document.querySelector('.jp-OutputArea:has(.vl
     return [cell.querySelectorAll('.jp-OutputArea-output').length, cell.querySelectorAll('.jp-RenderedImage').length]; }"""
 NAMELESS = """() => [...document.querySelectorAll('.vl-panel :is(select, input, button, img, .noUi-handle)')]
     .filter(node => node.offsetParent && !node.getAttribute('aria-label') && !node.alt).map(node => node.outerHTML)"""
+MARKED = """() => [...document.querySelectorAll('.vl-panel .vl-picture')].every(frame => {
+    const mark = frame.querySelector('.vl-mark').getBoundingClientRect();
+    const picture = frame.querySelector('img').getBoundingClientRect();
+    return mark.width > 3 && mark.left > picture.left + 5 && mark.right < picture.right - 5 && mark.top > picture.top + 5; })"""
 ACTIVE = "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
 TOLD = "words => document.querySelector('.vl-panel .vl-life').textContent.includes(words)"
 WATCH = """() => {                          // from the key's arrival to the first frame that shows another number
@@ -183,6 +187,7 @@ def drive(page, shot):
     until(page, SETTLED)
     until(page, FILLED)
     assert panel.locator(".vl-note").inner_text() == ""
+    until(page, MARKED)                                                    # the patch that was chosen, after all of that
     for theme in ("Light", "Dark"):
         page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
         page.wait_for_timeout(800)
@@ -205,6 +210,7 @@ def serve_a_person(page, panel):
     page.keyboard.press("ArrowRight")
     until(page, TOLD, arg="row 1, column 2 ", polling="raf")
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    until(page, MARKED)                                                    # inside the picture, on all three
     until(page, SETTLED)
 
 

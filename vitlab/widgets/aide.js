@@ -57,7 +57,9 @@ function pointing(frame, model, choose) {
     choose(row === undefined ? [side >> 1, side >> 1] : [row + by[0], column + by[1]].map(
       (n) => Math.min(Math.max(n, 0), side - 1)), true);
   });
-  return () => place(mark, model.get("patch"));
+  const draw = () => place(mark, model.get("patch"));
+  picture.addEventListener("load", draw);                                   // until then a new picture has no size
+  return draw;
 }
 
 function furnish(panel, model) {
