@@ -39,9 +39,9 @@ def tradeoff(data: DataFrame, *, x: str = "gmacs", y: str = "top1", color: str =
     check_knobs(line, marker)
     figure, marks, ours, names = go.Figure(), levels(data, marker), (sources(data) == "ours").any(), {}
     parts = list(groups(data, color))
-    labels = tuple(label.removesuffix(", paper") for label, *_ in parts)
+    everybody = tuple(dict.fromkeys(label.removesuffix(", paper") for label, *_ in parts))
     for label, hue, theirs, rows in parts:
-        own = shape_of(label.removesuffix(", paper"), tuple(dict.fromkeys(labels))) if not marks else MARKERS[0]
+        own = MARKERS[0] if marks else shape_of(label.removesuffix(", paper"), everybody)
         for value, part in rows.groupby(line, dropna=False) if line in rows else [(None, rows)]:
             part = part.sort_values(x)
             if line == "length" and notna(value) and not (theirs and ours):

@@ -100,4 +100,5 @@ def looked(moment: Moment) -> bool:
 
 
 def stage(moment: Moment, exits: Sequence[str]) -> str:
+    """What its net is called, where there are several."""
     return exits[moment.layer.stage] if exits else f"stage {moment.layer.name}"
