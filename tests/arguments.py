@@ -161,6 +161,8 @@ call("Governor", lambda w: (vitlab.Governor, {"method": w.net, "table": pd.DataF
      table=lambda w: [None, *OBJECTS, pd.DataFrame({"a": [1]}),
                       pd.DataFrame({"point": ["x"], "top1": [1.0], "images_per_s": [1.0]})],
      images_per_s=lambda w: POSITIVE, patience=lambda w: POSITIVE)
+call("Compiled", lambda w: (vitlab.Compiled, {"method": w.net, "kernels": True, "graphs": None, "backend": "eager"}),
+     kernels=lambda w: [None, "x", 3, nan, []], graphs=lambda w: ["x", 3, nan, []], backend=lambda w: WORDS)
 call("predict", lambda w: (vitlab.predict, {"method": w.net, "pictures": w.picture, "point": None, "top": 1, "batch": 4}),
      pictures=lambda w: [None, *OBJECTS, 3, [], [3], [None], {}, b"", ["x"], np.zeros(3)], top=lambda w: WHOLE)
 call("answers", lambda w: (vitlab.answers, {"method": w.net, "data": w.set, "point": None, "batch": 50}))

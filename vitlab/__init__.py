@@ -4,7 +4,7 @@
   nets       create, METHODS: Dense, SuperViT, DVT, AdaptiveDepth, ReViT and its TLA, SPViT, SViT, ToMe; EarlyExit
              backbones, official
   training   Recipe, fit, save, load; push, pull
-  running    net(images, net.Point(...), Trace()); predict, Governor, export, edge.Session
+  running    net(images, net.Point(...), Trace()); predict, Compiled, Governor, export, edge.Session
   measuring  answers, sweep, gmacs, throughput, latency, measure; budget, lengths, schedules
   looking    explore, plots, attribution
   inside     block, tokens, cascade, methods
@@ -25,7 +25,7 @@ HOME = {
     "ToMe": "vitlab.methods.tome",
     "Trace": "vitlab.trace", "Recipe": "vitlab.recipe", "fit": "vitlab.train", "save": "vitlab.checkpoint",
     "gmacs": "vitlab.measure", "throughput": "vitlab.measure", "answers": "vitlab.measure", "sweep": "vitlab.measure",
-    "latency": "vitlab.measure", "export": "vitlab.edge", "Governor": "vitlab.governor",
+    "latency": "vitlab.measure", "export": "vitlab.edge", "Governor": "vitlab.governor", "Compiled": "vitlab.compiled",
     "predict": "vitlab.serving", "push": "vitlab.sharing", "pull": "vitlab.sharing",
     "explore": "vitlab.widgets",
 }

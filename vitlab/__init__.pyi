@@ -13,6 +13,7 @@ from vitlab import schedules as schedules
 from vitlab import tokens as tokens
 from vitlab.cascade import budget as budget
 from vitlab.checkpoint import save as save
+from vitlab.compiled import Compiled as Compiled
 from vitlab.edge import export as export
 from vitlab.governor import Governor as Governor
 from vitlab.measure import answers as answers

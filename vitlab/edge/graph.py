@@ -15,6 +15,7 @@ from vitlab.backbones import image_size
 from vitlab.checkpoint import KEY, origin, replace, text
 from vitlab.data.picture import USUAL, Preprocessing
 from vitlab.edge.session import Session, needed
+from vitlab.fixed import At, obstacle, other_point
 from vitlab.measure.cost import gmacs, in_parts
 from vitlab.words import path_of
 
@@ -24,17 +25,6 @@ PICTURES = 8            # on which answers are compared
 STRAY = 2               # of them may differ: where two tokens tie, rounding decides which is dropped
 LARGEST = 2 ** 31       # bytes of an ONNX file
 PROGRAM = ".pt2"        # how a program of torch.export ends; all else is an ONNX file
-
-
-class At(nn.Module):
-    """A method at one of its points: a graph is a function of tensors alone."""
-
-    def __init__(self, method: nn.Module, point: Any):
-        super().__init__()
-        self.method, self.point = method, point
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.method(images, self.point)
 
 
 @torch.no_grad()
@@ -158,17 +148,7 @@ def check_method(method: nn.Module) -> nn.Module:
     return deepcopy(method).cpu().eval()
 
 
-def obstacle(net: nn.Module, point: Any) -> Exception | None:
-    """What keeps a point from being a fixed graph: the net runs without any numbers, and may not ask for one. None: nothing."""
-    shell, size = deepcopy(net).to("meta"), image_size(net.vit)
-    try:
-        shell(torch.empty(2, 3, size, size, device="meta"), point)
-    except (NotImplementedError, RuntimeError) as error:                   # how torch says that it has none
-        return error
-    return None
-
-
 def advice(net: nn.Module) -> str:
-    """What can be exported instead: the costliest of the net's own points that is a fixed graph."""
-    other = next((point for point in reversed(net.points) if obstacle(net, point) is None), None)
+    """What can be exported instead."""
+    other = other_point(net)
     return f"export another point, such as {other}" if other is not None else "none of its points can be exported"
