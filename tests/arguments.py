@@ -167,9 +167,13 @@ call("predict", lambda w: (vitlab.predict, {"method": w.net, "pictures": w.pictu
      pictures=lambda w: [None, *OBJECTS, 3, [], [3], [None], {}, b"", ["x"], np.zeros(3)], top=lambda w: WHOLE)
 call("answers", lambda w: (vitlab.answers, {"method": w.net, "data": w.set, "point": None, "batch": 50}))
 call("sweep", lambda w: (vitlab.sweep, {"method": w.net, "data": w.set, "points": w.net.points[:1], "batch": 4,
-                                        "precision": "fp32", "rounds": 1, "baseline": None}),
+                                        "precision": "fp32", "rounds": 1, "baseline": None,
+                                        "resources": False}),
      points=lambda w: [*OBJECTS, [3], [None], w.net.points[0], [vitlab.DVT.Point()]],
      baseline=lambda w: [*OBJECTS, "dense", nn.Linear(2, 2)])
+for function in (measure.peak_memory, measure.joules):
+    call(function.__name__, lambda w, function=function: (function, {"method": w.net, "images": w.images, "point": None,
+                                                                     "precision": "fp32"}))
 call("exits", lambda w: (measure.exits, {"method": w.dvt, "data": w.set, "criterion": None, "batch": 50}),
      method=lambda w: [*nets(w), w.net], criterion=optional("criterion_"))
 call("leaving", lambda w: (measure.leaving, {"method": w.dvt, "images": w.images, "point": None}),

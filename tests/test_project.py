@@ -105,7 +105,7 @@ def test_imports_run_in_no_circle():
 
 def test_dependencies_are_listed_once_each_with_a_reason():
     lines = (ROOT / "pyproject.toml").read_text().splitlines()
-    listed = [line for line in lines if re.match(r'\s+"[a-z.-]+([><=]|\[edge,dense\])', line)]
+    listed = [line for line in lines if re.match(r'\s+"[a-z.-]+([><=]|\[edge,dense,energy\])', line)]
     extras = PYPROJECT["project"]["optional-dependencies"]
     assert len(listed) == len(PYPROJECT["project"]["dependencies"]) + sum(map(len, extras.values()))
     assert all(len(line.split("#", 1)[-1].strip()) > 10 and "#" in line for line in listed)
@@ -119,7 +119,9 @@ def test_dependencies_are_listed_once_each_with_a_reason():
 
 def test_every_package_that_is_imported_is_listed():
     listed = {re.split(r"[><=]", d)[0] for d in PYPROJECT["project"]["dependencies"]}
+    extras = PYPROJECT["project"]["optional-dependencies"]
     listed |= {"PIL" if d == "pillow" else d for d in listed}
+    listed |= {"pynvml"} if any(d.startswith("nvidia-ml-py") for d in extras["energy"]) else set()
     standard = {"numpy", "huggingface_hub", "pyarrow"}      # come with timm and datasets, which need them
     used = {name.split(".")[0] for path in SOURCES for name in imports(path)} - {"vitlab"}
     import sys

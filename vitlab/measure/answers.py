@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from vitlab.data.imageset import image_set
 from vitlab.evaluation import beside, check_net, in_evaluation
 from vitlab.measure.cost import from_trace, gmacs
+from vitlab.measure.latency import latency_race
+from vitlab.measure.resources import joules, peak_memory
 from vitlab.measure.speed import MOST, check_precision, race
-from vitlab.numbers import batch_of, whole
+from vitlab.numbers import batch_of, flag, whole
 from vitlab.trace import Trace, recorded
 
 
@@ -114,18 +116,20 @@ def check_logits(logits: Tensor, index: Sequence[int]) -> None:
 
 
 def sweep(method: nn.Module, data, points: Sequence[Any] | None = None, *, batch: int = 32, precision: str = "fp32",
-          rounds: int = 5, baseline: nn.Module | None = None) -> pd.DataFrame:
+          rounds: int = 5, baseline: nn.Module | None = None, resources: bool = False) -> pd.DataFrame:
     """A row per operating point: method, backbone, point, its knobs, top1 (%), gmacs, images_per_s, speed_up, gmacs_ratio, ...
 
     Accuracy is over all of `data`; speed is measured on a sample of `batch` of its images, the points taking turns. speed_up and
-    gmacs_ratio compare with `baseline` (a method at its headline point; None: the most expensive of the points).
+    gmacs_ratio compare with `baseline` (a method at its headline point; None: the most expensive of the points). With `resources`
+    also what one picture takes, latency_ms (median) and latency_p99_ms, and what a batch does where the device tells, memory_mib
+    (see `peak_memory`) and joules an image (see `joules`).
     """
     check_net(method)
     data, batch, points = image_set(data).for_net(method), batch_of(batch), asked(method, points)
     if baseline is not None:
         check_net(baseline)
     check_precision(precision)
-    rounds = whole(rounds, "rounds", 1, MOST)
+    rounds, resources = whole(rounds, "rounds", 1, MOST), flag(resources, "resources")
     table = at_points(method, data, points)
     cost = [t.gmacs.mean() for t in table]
     images = data.sample(batch).images(slice(None))
@@ -136,12 +140,21 @@ def sweep(method: nn.Module, data, points: Sequence[Any] | None = None, *, batch
     speed = speed.set_index("name").loc[names]
     dense = gmacs(yard[0], images, yard[1]).mean()
     made = getattr(method, "made", {})
+    more = taken(method, images, points, precision) if resources else [{}] * len(points)
     return pd.DataFrame([{
         "method": made.get("method", type(method).__name__.lower()), "backbone": made.get("backbone", ""), "point": str(point),
         **asdict(point), "top1": 100 * t.correct.mean(), "gmacs": c, "images_per_s": s.images_per_s, "speed_up": s.speed_up,
         "gmacs_ratio": dense / c, "batch": s.batch, "device": s.device, "precision": s.precision, "n": len(data),
-        "data": data.name, "source": "ours",
-    } for point, t, c, s in zip(points, table, cost, speed.itertuples())])
+        "data": data.name, "source": "ours", **told,
+    } for point, t, c, s, told in zip(points, table, cost, speed.itertuples(), more)])
+
+
+def taken(method: nn.Module, images: Tensor, points: Sequence[Any], precision: str) -> list[dict[str, float]]:
+    """Latency, memory and energy at each point."""
+    waited = latency_race({str(n): (method, point, precision) for n, point in enumerate(points)}, images[:1])
+    return [{"latency_ms": row.median_ms, "latency_p99_ms": row.p99_ms,
+             "memory_mib": peak_memory(method, images, point, precision=precision),
+             "joules": joules(method, images, point, precision=precision)} for row, point in zip(waited.itertuples(), points)]
 
 
 def asked(method: nn.Module, points: Sequence[Any] | None) -> list[Any]:
