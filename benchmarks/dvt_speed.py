@@ -9,6 +9,7 @@ import sys
 
 import pandas as pd
 import torch
+from outsiders import pictures
 
 import vitlab
 from vitlab.cascade import confidence, stop_at
@@ -34,7 +35,7 @@ def main(device: str = "cpu", precision: str = "fp32") -> None:
     torch.manual_seed(0)
     rows = []
     for backbone, grids, batch in CASCADES:
-        images = torch.randn(batch, 3, 224, 224, device=device)
+        images = torch.randn(pictures(batch, device), 3, 224, 224, device=device)
         net, single = vitlab.create("dvt", backbone, grids=grids).to(device).eval(), vitlab.create("dense", backbone).to(device)
         last = net.Point(stop_at(len(grids) - 1, len(grids)))
         entries = {"full": (net, last), "half leave": (net, net.Point(halves(net, images))), "single net": (single, None)}

@@ -1,13 +1,26 @@
-"""What is raced with methods and is none of ours: timm's own forward, and a release's evaluation."""
+"""What is raced with methods and is none of ours: timm's own forward, and a release's evaluation; and how many pictures race."""
+import torch
 from torch import nn
+
+GPU = 8             # times as many pictures as on a CPU, so that a GPU is busy with their arithmetic
+
+
+def pictures(batch: int, device: str) -> int:
+    """So many in a batch."""
+    return batch * (GPU if torch.device(device).type == "cuda" else 1)
 
 
 class Timm(nn.Module):
     """timm's own forward, as a method."""
 
+    adaptive, points = False, (None,)
+
     def __init__(self, vit):
         super().__init__()
         self.vit = vit
+
+    def check(self, point):
+        return point
 
     def forward(self, images, point=None, trace=None):
         return self.vit(images)

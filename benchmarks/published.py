@@ -1,6 +1,8 @@
 """Published accuracy against speed measured here: every schedule of vitlab.schedules beside the dense net of its backbone.
 
-    python benchmarks/published.py [deit_tiny,deit_small,deit_base] [rounds]      writes data/results/published_<device>_fp32.csv
+    python benchmarks/published.py [deit_tiny,deit_small,deit_base] [rounds] [device] [precision]
+
+Writes data/results/published_<device>_<precision>.csv.
 
 Random weights, on which speed does not depend. All of a backbone take turns, so what slows one down slows the others too; `kept`
 is how much of the speed-up that the multiply-adds promise is there.
@@ -9,6 +11,7 @@ import sys
 
 import pandas as pd
 import torch
+from outsiders import pictures
 
 import vitlab
 from vitlab.measure import gmacs, race, write
@@ -31,23 +34,23 @@ def entries(backbone: str) -> tuple[dict, pd.DataFrame]:
     return who, pd.concat([dense.to_frame().T, rows], ignore_index=True)
 
 
-def main(backbones: list[str], rounds: int) -> None:
-    device, parts = "cuda" if torch.cuda.is_available() else "cpu", []
-    for backbone in backbones:
+def main(backbones: str = ",".join(BATCH), rounds: str = "5", device: str = "cpu", precision: str = "fp32") -> None:
+    parts = []
+    for backbone in backbones.split(","):
         who, told = entries(backbone)
         who = {name: (net.to(device), point) for name, (net, point) in who.items()}
-        images = torch.randn(BATCH[backbone] * (8 if device == "cuda" else 1), 3, 224, 224)
+        images = torch.randn(pictures(BATCH[backbone], device), 3, 224, 224, device=device)
         with torch.inference_mode():
             cost = [gmacs(net, images[:1])[0] for net, _ in who.values()]
-        speed = race(who, images, rounds=rounds)
+        speed = race(who, images, precision=precision, rounds=int(rounds))
         part = told[["method", "backbone", "label", "top1", "reported_speed", "source"]]
         part = part.assign(gmacs=cost, gmacs_ratio=cost[0] / pd.Series(cost))
         part = part.join(speed[["images_per_s", "speed_up", "batch", "device", "precision", "runs", "spread"]])
         parts.append(part.assign(kept=part.speed_up / part.gmacs_ratio))
         shown = parts[-1][["method", "label", "top1", "gmacs", "speed_up", "gmacs_ratio", "kept"]]
         print(shown.round(3).to_string(index=False), flush=True)
-    print("written to", write(pd.concat(parts, ignore_index=True), DATA / "results" / f"published_{device}_fp32.csv", device))
+    print("written to", write(pd.concat(parts, ignore_index=True), DATA / "results" / f"published_{device}_{precision}.csv", device))
 
 
 if __name__ == "__main__":
-    main((sys.argv[1] if len(sys.argv) > 1 else ",".join(BATCH)).split(","), int(sys.argv[2]) if len(sys.argv) > 2 else 5)
+    main(*sys.argv[1:])

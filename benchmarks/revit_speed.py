@@ -6,6 +6,7 @@ running the mix races running every picture at the largest length. Writes data/r
 import sys
 
 import torch
+from outsiders import pictures
 
 import vitlab
 from vitlab.measure import race, write
@@ -48,7 +49,7 @@ def rows(backbone: str, images: torch.Tensor, precision: str):
 
 def main(device: str = "cpu", precision: str = "fp32") -> None:
     torch.manual_seed(0)
-    table = rows("deit_small", torch.randn(BATCH, 3, 224, 224, device=device), precision)
+    table = rows("deit_small", torch.randn(pictures(BATCH, device), 3, 224, 224, device=device), precision)
     write(table, DATA / "results" / f"revit_speed_{device}_{precision}.csv", device)
     print(table[["name", "assigned", "images_per_s", "speed_up", "gmacs_ratio", "fulfilled"]].round(3).to_string())
 

@@ -295,6 +295,8 @@ call("ImageSet.prepare", lambda w: (w.set.prepare, {"picture": w.picture}))
 call("ImageSet.for_net", lambda w: (w.set.for_net, {"net": w.net}))
 call("ImageSet.relabelled", lambda w: (w.set.relabelled, {"labels": w.set.labels, "classes": w.set.classes}),
      labels=lambda w: [None, *OBJECTS, [0], [0.5] * 12, [99] * 12], classes=lambda w: [None, *OBJECTS, ["a"]])
+call("data.PaddedCrop", lambda w: (data.PaddedCrop, {}), padding=lambda w: ["a", None, 1.5, -1, nan, [1], True],
+     hflip=lambda w: SHARE)
 call("data.Augment", lambda w: (data.Augment, {}), scale=lambda w: [3, None, (0,), (1, 0.5), ("a", "b"), (0, 2), (nan, 1)],
      hflip=lambda w: [None, *SHARE], re_prob=lambda w: [None, *SHARE], color_jitter=lambda w: [-1, "a", True, nan, [1]],
      auto_augment=lambda w: ["nope", 3, [], True], interpolation=lambda w: WORDS)

@@ -25,6 +25,18 @@ def test_attention_image_by_image_is_attention_with_all_others_masked(dtype):
     torch.testing.assert_close(packed.one_by_one(q, k, v, LENGTHS), packed.reference(q, k, v, LENGTHS), atol=atol, rtol=0)
 
 
+def test_attention_of_images_filled_up_to_the_longest_is_the_same():
+    q, k, v = (torch.randn(1, 3, sum(LENGTHS), 8, requires_grad=True) for _ in "qkv")
+    found, truth = packed.side_by_side(q, k, v, Packed(LENGTHS)), packed.reference(q, k, v, LENGTHS)
+    torch.testing.assert_close(found, truth, atol=1e-6, rtol=0)
+    weight = torch.randn_like(truth)
+    for here, there in zip(torch.autograd.grad((found * weight).sum(), (q, k, v)),
+                           torch.autograd.grad((truth * weight).sum(), (q, k, v)), strict=True):
+        torch.testing.assert_close(here, there, atol=1e-5, rtol=0)
+    empty = torch.zeros(1, 3, 0, 8)
+    assert packed.side_by_side(empty, empty, empty, Packed((0, 0))).shape == empty.shape
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch has this kernel for half precision on CUDA only")
 def test_the_kernel_for_all_images_agrees():
     q, k, v = (torch.randn(1, 3, sum(LENGTHS), 32, device="cuda", dtype=torch.bfloat16) for _ in "qkv")

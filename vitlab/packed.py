@@ -48,6 +48,11 @@ class Packed:
         """Where each image begins, and the end of the last: int32 [B + 1]."""
         return F.pad(torch.tensor(self.lengths, device=self.device).cumsum(0), (1, 0)).int()
 
+    @cached_property
+    def place(self) -> Tensor:
+        """Where each token stands in its own image: [T]."""
+        return torch.arange(len(self.image), device=self.device) - self.first[self.image]
+
     @property
     def first(self) -> Tensor:
         """The position of each image's first token: [B]."""
@@ -59,6 +64,8 @@ class Packed:
         drop = block.attn.attn_drop.p if block.training else 0.0
         if fused and not drop:
             return project(block, varlen(q, k, v, self))
+        if q.is_cuda:
+            return project(block, side_by_side(q, k, v, self, drop))
         return project(block, one_by_one(q, k, v, self.lengths, drop))
 
     def sum(self, x: Tensor) -> Tensor:
@@ -79,15 +86,13 @@ class Packed:
         """The place of each token's value within its image, 0 for the largest: [1, T] -> [1, T]."""
         falling = x[0].argsort(descending=True, stable=True)
         order = falling[self.image[falling].argsort(stable=True)]          # image after image, each falling
-        place = torch.arange(len(order), device=x.device) - self.first[self.image]
-        return torch.empty_like(order).index_copy(0, order, place)[None]
+        return torch.empty_like(order).index_copy(0, order, self.place)[None]
 
     def padded(self, x: Tensor, value: float = 0) -> tuple[Tensor, Tensor]:
-        """For looking at, not for computing: [1, T, ...] -> [B, n, ...] of the longest image, and valid [B, n] bool."""
-        place = torch.arange(len(self.image), device=self.device) - self.first[self.image]
+        """Every image as long as the longest, filled up: [1, T, ...] -> [B, n, ...], and valid [B, n] bool."""
         longest = max(self.lengths, default=0)
         out = x.new_full((len(self.lengths), longest, *x.shape[2:]), value)
-        out[self.image, place] = x[0]
+        out[self.image, self.place] = x[0]
         valid = torch.arange(longest, device=self.device) < self.offsets.diff()[:, None]
         return out, valid
 
@@ -99,6 +104,17 @@ def one_by_one(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], drop: fl
     if not mixed:
         return v                                                           # nobody has any
     return torch.cat([part.transpose(1, 2) for part in mixed], 1).transpose(1, 2)      # as the kernel leaves them
+
+
+def side_by_side(q: Tensor, k: Tensor, v: Tensor, rows: Packed, drop: float = 0.0) -> Tensor:
+    """The same with all images filled up to the longest, for a GPU in full precision, which 256 small launches would keep idle.
+
+    [1, H, T, d] -> [1, H, T, d].
+    """
+    (q, valid), (k, _), (v, _) = (rows.padded(t.transpose(1, 2)) for t in (q, k, v))         # [B, n, H, d]
+    mixed = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)), attn_mask=valid[:, None, None],
+                                           dropout_p=drop)
+    return mixed.transpose(1, 2)[rows.image, rows.place].transpose(0, 1)[None]
 
 
 def varlen(q: Tensor, k: Tensor, v: Tensor, rows: Packed) -> Tensor:

@@ -7,6 +7,7 @@ from vitlab.data.crowds import objects
 from vitlab.data.detection import DetectionSet
 from vitlab.data.hub import load
 from vitlab.data.imageset import ImageSet
+from vitlab.data.padded_crop import PaddedCrop
 from vitlab.data.scenes import shapes
 
-__all__ = ["Augment", "DetectionSet", "ImageSet", "load", "objects", "shapes"]
+__all__ = ["Augment", "DetectionSet", "ImageSet", "PaddedCrop", "load", "objects", "shapes"]

@@ -63,7 +63,7 @@ def load(name: str | Path, split: str = "train", *, image_size: int | None = Non
         table, labels = table.select(rows.tolist()), labels[rows]
     pictures = Decoded(table.select_columns(image), image)
     read = ImageSet(Path(name).name, classes, labels, pictures, image_size, augment=augment)    # labels are checked here
-    if augment is None and len(table) * 3 * image_size ** 2 <= MEMORY:
+    if (augment is None or getattr(augment, "on_squares", False)) and len(table) * 3 * image_size ** 2 <= MEMORY:
         return read.changed(pictures=pictures.squared(image_size), source=pictures)
     return read
 
