@@ -2,12 +2,12 @@
 import torch
 from torch import nn
 
-GPU = 8             # times as many pictures as on a CPU, so that a GPU is busy with their arithmetic
+GPU = {"fp32": 8, "bf16": 32}       # times as many pictures as on a CPU, so that a GPU is busy with their arithmetic
 
 
-def pictures(batch: int, device: str) -> int:
+def pictures(batch: int, device: str, precision: str = "fp32") -> int:
     """So many in a batch."""
-    return batch * (GPU if torch.device(device).type == "cuda" else 1)
+    return batch * (GPU[precision] if torch.device(device).type == "cuda" else 1)
 
 
 class Timm(nn.Module):

@@ -39,7 +39,7 @@ def main(backbones: str = ",".join(BATCH), rounds: str = "5", device: str = "cpu
     for backbone in backbones.split(","):
         who, told = entries(backbone)
         who = {name: (net.to(device), point) for name, (net, point) in who.items()}
-        images = torch.randn(pictures(BATCH[backbone], device), 3, 224, 224, device=device)
+        images = torch.randn(pictures(BATCH[backbone], device, precision), 3, 224, 224, device=device)
         with torch.inference_mode():
             cost = [gmacs(net, images[:1])[0] for net, _ in who.values()]
         speed = race(who, images, precision=precision, rounds=int(rounds))

@@ -9,6 +9,7 @@ from importlib import import_module
 from time import perf_counter
 
 import torch
+from outsiders import pictures
 
 LIST = (    # (script, arguments of its main), with the device and precision filled in
     ("throughput", "deit_small {batch} {precision} {device}"), ("svit_speed", "{device} {precision}"),
@@ -30,7 +31,7 @@ def main(device: str = "cpu", precisions: str = "fp32", words: str = "") -> None
                 continue
             if number and "{precision}" not in told or not gpu and told.endswith(GPU_ONLY):
                 continue
-            given = told.format(device=device, precision=precision, batch=256 if gpu else 32, ways="eager,graphs" if gpu else "eager")
+            given = told.format(device=device, precision=precision, batch=pictures(32, device, precision), ways="eager,graphs" if gpu else "eager")
             begin = perf_counter()
             try:
                 import_module(script).main(*given.split())

@@ -21,7 +21,7 @@ SPREAD = 60                                                 # times the selector
 
 def main(device: str = "cpu", precision: str = "fp32") -> None:
     torch.manual_seed(0)
-    pictures = vitlab.data.shapes("test", n=how_many(BATCH, device), size=224)
+    pictures = vitlab.data.shapes("test", n=how_many(BATCH, device, precision), size=224)
     images = pictures.images(slice(None)).to(device)
     dense = vitlab.create("dense", "deit_small", num_classes=10).to(device).eval()
     entries, cost = {"timm": (Timm(dense.vit), None), "dense": (dense, None)}, {}

@@ -42,7 +42,7 @@ turn = [0]
 
 def main(device: str = "cpu", precision: str = "fp32") -> None:
     torch.manual_seed(0)
-    whole, part = pictures(PASS, device), pictures(STEP, device)
+    whole, part = pictures(PASS, device, precision), pictures(STEP, device, precision)
     images, labels = torch.randn(whole, 3, 224, 224, device=device), torch.arange(whole, device=device)
     few, some = images[:part], labels[:part]
     dense = Timm(vitlab.backbones.create("deit_small")).to(device)

@@ -66,8 +66,9 @@ def by_batch(dense, net, images, batches: dict[int, int], precision: str) -> pd.
 
 
 def main(device: str = "cpu", precision: str = "fp32") -> None:
-    batch, batches = how_many(BATCH, device), {how_many(n, device) if n > 1 else 1: rounds for n, rounds in BATCHES.items()}
-    pictures = vitlab.data.shapes("test", n=max(batches), size=224)
+    batch = how_many(BATCH, device, precision)
+    batches = {how_many(n, device) if n > 1 else 1: rounds for n, rounds in BATCHES.items()}
+    pictures = vitlab.data.shapes("test", n=max(batch, *batches), size=224)
     images = pictures.images(slice(None)).to(device)
     dense, net = nets(pictures.take(slice(batch)), device)
     table = at_once(dense, net, images[:batch], precision)

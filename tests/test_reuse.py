@@ -69,3 +69,10 @@ def test_a_finer_grid_for_training_image_by_image_and_by_the_book_is_one_and_the
     with torch.no_grad():
         torch.testing.assert_close(enlarge.both(up), truth, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(enlarge.first(up, 1), truth[..., :1, :], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "source"), [("mlp", "all"), ("linear", "all"), ("mlp", "same")])
+def test_relations_with_the_channels_last_are_the_convolutions(kind, source):
+    relations = Relations(2, 3, source, (0, 2) if source == "all" else (0, 1, 2), kind, Enlarge(3, 4, 1), zero_last=False)
+    x = torch.randn(2, 6, 10, 10)
+    torch.testing.assert_close(reuse.channels_last(relations.net, x), relations.net(x), atol=1e-6, rtol=1e-5)

@@ -70,6 +70,8 @@ class Packed:
 
     def sum(self, x: Tensor) -> Tensor:
         """The sum over each image's tokens: [1, T, ...] -> [B, ...]."""
+        if x.is_cuda:                                       # thousands of tokens would queue for one sum, in any order
+            return self.padded(x)[0].sum(1)
         return x.new_zeros(len(self.lengths), *x.shape[2:]).index_add(0, self.image, x[0])
 
     def mean(self, x: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -103,7 +103,7 @@ def run(stages: Sequence[Stage], images: Tensor, thresholds: Sequence[float], tr
         record = None if trace is None else Trace()
         answer, carry = stage(here, carry, record)
         logits = answer if logits is None else logits.index_copy(0, rows, answer)
-        exits[rows] = number
+        exits.index_fill_(0, rows, number)
         if trace is not None:
             trace.join(record, number, rows, len(images))
         last = number == len(stages) - 1

@@ -46,19 +46,28 @@ def from_trace(method: nn.Module, images: Tensor, point: Any, trace: Trace, know
     """The same of a batch whose trace is known: one counted pass for each way through the net; `known` remembers them.
 
     Where images keep different numbers of tokens the method tells what depends on them (`token_macs`); the rest is counted once,
-    and a second image is counted to check it. RuntimeError where the two do not agree.
+    and a second image is counted to check it. RuntimeError where the two do not agree. An image that is counted runs alone, and
+    alone it may keep a token more or less than in its batch, where rounding decides: it tells anew.
     """
-    own = method.token_macs(trace).tolist() if method.adaptive and hasattr(method, "token_macs") else [0.0] * len(images)
-    kinds = ways(trace, len(images), whole=hasattr(method, "token_macs")) if method.adaptive else [()] * len(images)
+    ragged = method.adaptive and hasattr(method, "token_macs")
+    own = method.token_macs(trace).tolist() if ragged else [0.0] * len(images)
+    kinds = ways(trace, len(images), whole=ragged) if method.adaptive else [()] * len(images)
     for kind in set(kinds) - known.keys():
         first, last = kinds.index(kind), len(kinds) - 1 - kinds[::-1].index(kind)
-        known[kind] = count(method, images[[first]], point) - own[first]
+        known[kind] = count(method, images[[first]], point) - (alone(method, images[[first]], point) if ragged else 0.0)
         if own[last] != own[first]:
-            truth, told = count(method, images[[last]], point), known[kind] + own[last]
+            truth, told = count(method, images[[last]], point), known[kind] + alone(method, images[[last]], point)
             if abs(told / truth - 1) > AGREE:
                 raise RuntimeError(f"this {type(method).__name__} reckons {told:.0f} multiply-adds for an image that takes "
                                    f"{truth:.0f}; its token_macs does not fit what it computes")
     return np.array([known[kind] + mine for kind, mine in zip(kinds, own, strict=True)]) / 1e9
+
+
+def alone(method: nn.Module, image: Tensor, point: Any) -> float:
+    """What a method tells of one image [1, 3, S, S] that runs by itself (`token_macs`)."""
+    trace = Trace()
+    method(image, point, trace)
+    return method.token_macs(trace).item()
 
 
 def ways(trace: Trace, batch: int, whole: bool) -> list[tuple]:

@@ -143,8 +143,10 @@ class Relations(nn.Module):
 
     def forward(self, relations: Tensor) -> Tensor:
         """A_up [B, M, T, T] -> the logits to add, still on the upstream grid: [B, H * blocks, T, T]."""
-        if counting() or torch.compiler.is_compiling() or relations.device.type != "cpu":
+        if counting() or torch.compiler.is_compiling():
             return self.net(relations)
+        if relations.device.type != "cpu":
+            return channels_last(self.net, relations)
         flat = relations.flatten(2)                                        # [B, M, T * T]
         few = max(CACHE // (8 * self.hidden), 1)
         if torch.is_grad_enabled() or flat.shape[2] <= few:
@@ -175,6 +177,17 @@ def pointwise(net: nn.Module, x: Tensor) -> Tensor:
         else:
             x = part(x[..., None])[..., 0]
     return x
+
+
+def channels_last(net: nn.Module, x: Tensor) -> Tensor:
+    """The same of [B, M, T, T], whose T is odd, as one matrix product over the channels: a GPU's convolutions want even sizes."""
+    x = x.permute(0, 2, 3, 1).contiguous()                                 # [B, T, T, M]
+    for part in net if isinstance(net, nn.Sequential) else [net]:
+        if isinstance(part, nn.Conv2d) and part.groups == 1:
+            x = F.linear(x, part.weight.flatten(1), part.bias)
+        else:
+            x = part(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    return x.permute(0, 3, 1, 2).contiguous()
 
 
 def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:

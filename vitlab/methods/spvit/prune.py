@@ -94,16 +94,16 @@ def by_score(t: Tokens, score: Score, factor: float, prefix: int, package: Packa
         rows = Packed([t.x.shape[1]] * len(t.x), t.x.device)
         t = t._replace(x=t.x.flatten(0, 1)[None], ids=t.ids.flatten()[None], rows=rows)
     x, ids, owner = t.x[0], t.ids[0], t.rows.image
-    body = (ids != PREFIX).nonzero()[:, 0]
     inner = Packed([n - prefix for n in t.rows.lengths], x.device)         # without the prefix tokens
+    body = torch.arange(len(inner.image), device=x.device) + prefix * (inner.image + 1)
     others = Others(inner.mean, partial(beside, ids[None, body], inner, t.patches))
     value, patch = score(x[None, body], others)[0], ids[body] >= 0
     count = deserved(inner.sum((value * patch)[None]), factor)
     ranks = inner.rank(value.where(patch, float("-inf"))[None])[0]
     stays = ~patch | (ranks < count[inner.image])
     weight = package.weights(value, (~stays).to(value.dtype))
-    kept = torch.ones_like(ids, dtype=torch.bool).index_put((body,), stays).nonzero()[:, 0]
-    image, told = owner[kept], [ids[kept]]
+    there = torch.ones_like(ids, dtype=torch.bool).index_copy(0, body, stays)
+    lengths = t.rows.sum(there[None].long())
     if package.made:
         total = inner.sum((x[body] * weight[:, None])[None])
         new = package.folded(total, inner.sum(weight[None])).to(x.dtype)   # [B, D]
@@ -111,13 +111,13 @@ def by_score(t: Tokens, score: Score, factor: float, prefix: int, package: Packa
         if package.merge:
             x = x + (ids == PACKAGE)[:, None] * new[owner]
             filled = filled & (t.rows.sum((ids == PACKAGE)[None].long()) == 0)
-        fresh = filled.nonzero()[:, 0]
-        image, told = torch.cat([image, fresh]), [*told, torch.full_like(fresh, PACKAGE)]
-    order = image.argsort(stable=True)                                     # each image's package behind its patches
-    x = torch.cat([x[kept], new[fresh]] if package.made else [x[kept]])[order]
-    lengths = image.bincount(minlength=len(t.rows.lengths)).tolist()       # waits for the device, once a selector
-    return t._replace(x=x[None], ids=torch.cat(told)[order][None], rows=Packed(lengths, x.device), left=t.seen(),
-                      folded=partial(unpacked, inner, ids[body][None], weight[None]))
+        x, ids = torch.cat([x, new]), torch.cat([ids, torch.full_like(ids[:len(new)], PACKAGE)])
+        owner, there = torch.cat([owner, torch.arange(len(new), device=x.device)]), torch.cat([there, filled])
+        lengths = lengths + filled
+    lengths = lengths.tolist()                                             # waits for the device, once a selector
+    order = owner.where(there, len(lengths)).argsort(stable=True)[:sum(lengths)]     # each image's package behind its patches
+    return t._replace(x=x[None, order], ids=ids[None, order], rows=Packed(lengths, x.device), left=t.seen(),
+                      folded=partial(unpacked, inner, t.ids[:, body], weight[None]))
 
 
 def deserved(total: Tensor, factor: float) -> Tensor:

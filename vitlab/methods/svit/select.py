@@ -39,7 +39,7 @@ Rule = Callable[[int, Tensor, Tensor, int], Some]
 def some(takes_part: Tensor) -> Some:
     """The tokens that take part, bool [B, T], in one row; none of an image is allowed."""
     lengths = takes_part.sum(1).tolist()                                   # waits for the device, once a gate
-    return Some(takes_part.flatten().nonzero()[:, 0][None], Packed(lengths, takes_part.device))
+    return Some(takes_part.flatten().nonzero_static(size=sum(lengths)).mT, Packed(lengths, takes_part.device))
 
 
 def best(odds: Tensor, count: int, prefix: int) -> Some:
