@@ -162,7 +162,7 @@ def settled(study: Study, seed: int, name: str, net: torch.nn.Module) -> torch.n
 
 def nets(study: Study, seed: int) -> dict[str, torch.nn.Module]:
     """Everybody, by name, trained."""
-    found = {name: settled(study, seed, name, net_of(study, seed, name)) for name in study.names if name != START}
+    found = {name: settled(study, seed, name, net_of(study, seed, name).to(DEVICE)) for name in study.names if name != START}
     found["supervit + exits"] = vitlab.EarlyExit(found["supervit"], tuple(supervit.Point(*point) for point in study.ladder))
     return {name: net.to(DEVICE) for name, net in found.items()}
 
@@ -175,7 +175,7 @@ def judged(study: Study, seed: int) -> tuple[pd.DataFrame, ...]:
             rows.append({"seed": seed, "method": name, "point": str(point), "top1": 100 * table.correct.mean(),
                          "gmacs": table.gmacs.mean(), "gmacs_sd": table.gmacs.std(), "n": len(table), "passes": study.passes,
                          **asdict(point)})
-            if table.gmacs.std() > spent.get(name, (0, 0))[0]:
+            if table.gmacs.std() > spent.get(name, (1e-6 * table.gmacs.mean(), 0))[0]:
                 spent[name] = table.gmacs.std(), table.gmacs            # at the point where images differ most
         print(f"seed {seed}, {name}: {max(row['top1'] for row in rows if row['method'] == name):.1f}", flush=True)
     hard = [{"seed": seed, "a": a, "b": b, "rank_correlation": spent[a][1].corr(spent[b][1], method="spearman")}
@@ -256,6 +256,7 @@ def main(name: str = "shapes", *told: str) -> None:
     study, seeds = replace(study, source=source, passes=int(passes)), [int(seed) for seed in seeds.split(",")]
     if int(jobs) > 1:
         at_once(study, seeds, int(jobs))
+    print("trained; judging", flush=True)
     parts = zip(*(judged(study, seed) for seed in seeds), strict=True)
     for name, frame in zip(("points", "hard", "kept"), (pd.concat(part, ignore_index=True) for part in parts), strict=True):
         write(frame, DATA / "results" / f"side_by_side_{study.name}_{name}.csv", DEVICE)
