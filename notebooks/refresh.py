@@ -7,6 +7,7 @@ changes only what a run changed. A notebook is written only if it ran to its end
 """
 import base64
 import io
+import itertools
 import os
 import re
 import sys
@@ -29,8 +30,9 @@ def refresh(path: Path) -> None:
     book, panel = nbformat.read(path, 4), panel_of(path)
     if any(map(is_live, book.cells)) and not panel.exists():
         raise FileNotFoundError(f"there is no {panel}; take it with: python tests/panels.py {path.stem}")
-    for number, cell in enumerate(book.cells, 1):
-        cell["id"] = f"c{number:02d}"
+    numbers = itertools.count(1)
+    for cell in book.cells:                             # the install cell of notebooks/cloud.py counts for none
+        cell["id"] = "cloud" if "cloud" in cell.metadata.get("tags", []) else f"c{next(numbers):02d}"
         cell.metadata = nbformat.from_dict({"tags": sorted(cell.metadata.get("tags", []))} if cell.metadata.get("tags") else {})
     book.metadata = nbformat.from_dict({
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
