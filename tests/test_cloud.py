@@ -146,7 +146,8 @@ def test_elsewhere_without_an_address_it_says_what_to_do(cloud, monkeypatch, tmp
 def test_a_refresh_keeps_the_cells_names(cloud, refresh, monkeypatch, tmp_path):  # noqa: F811
     monkeypatch.setattr(refresh, "HERE", tmp_path)
     path = tmp_path / "00_zero.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 0"), nbformat.v4.new_code_cell("6 * 7")]), path)
+    cells = [nbformat.v4.new_markdown_cell("# 0"), nbformat.v4.new_code_cell("6 * 7")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
     cloud.carry(path, "")
     refresh.main("00_zero")
     book = nbformat.read(path, 4)

@@ -42,5 +42,6 @@ def test_what_the_meanings_say_of_vitlab_is_so():
     assert "14×14" in MEANINGS["patch"] and net.vit.patch_embed.patch_size == (16, 16)
     kept = list(net.schedule(net.Point(length=14, keep=0.5)).values())
     assert "an eighth" in MEANINGS["keep rate"] and len(kept) == 3 and round(196 / kept[-1]) in (7, 8)
-    columns = vitlab.sweep(vitlab.create("dense", "micro_patch8", num_classes=10), vitlab.data.shapes("val", n=2), rounds=1).columns
+    small = vitlab.create("dense", "micro_patch8", num_classes=10)
+    columns = vitlab.sweep(small, vitlab.data.shapes("val", n=2), rounds=1).columns
     assert "`images_per_s`" in MEANINGS["throughput"] and "images_per_s" in columns
