@@ -232,7 +232,7 @@ def test_the_point_follows_the_target(panel):
     panel.target.value = 30                                                            # as a person does it
     assert stands(panel, point=POINTS[2], target=30.0), panel.result
     assert panel.wait(QUICK) and panel.result["switches"] >= 2
-    assert "Point(length=7, keep=1.0)</b> answers now · 90.0 %" in panel.view.who.value
+    assert "Point(length=7, keep=1)</b> answers now · 90.0 %" in panel.view.who.value
     assert "of 30.0 images/s" in panel.view.pace.value
     data = {trace.name: trace for trace in panel.view.figure.data}
     assert len(data["answered"].x) > 3 and len(data["switch"].x) == panel.result["switches"]
@@ -337,6 +337,7 @@ def test_grey_is_where_others_keep_cores_busy():
         return gauges.Moment(seconds, 1.0, 1.0, POINTS[0], 1.0, 1.0, 1.0, 1, cores, 0)
     assert gauges.spans([row(0, 0), row(1, 2), row(2, 2), row(3, 0), row(4, 0), row(5, 1)]) == [(1, 3), (5, 5)]
     assert gauges.spans([row(0, 0)]) == []
+    assert gauges.named(vitlab.DVT.Point((0.6284645795822144, 1.0))) == "Point(thresholds=0.628 / 1)"
     assert (gauges.counted(1, "switch", "switches"), gauges.counted(2, "switch", "switches"), gauges.counted(2, "thread")) == (
         "1 switch", "2 switches", "2 threads")
 

@@ -11,7 +11,7 @@ BOOK = nbformat.read(ROOT / "notebooks" / "01_what_a_token_costs.ipynb", 4)
 CELLS = [cell.source for cell in BOOK.cells if cell.cell_type == "code"]
 PARTS = [source for source in CELLS if re.match(r"class (PatchEmbedding|SelfAttention|ViTBlock|ViT)\(", source)]
 CHECK = next(source for source in CELLS if "timm.create_model" in source)
-IMPORTS = "import torch\nfrom torch import nn\n"
+IMPORTS = "import torch\nimport vitlab\nfrom torch import nn\n"
 MISTAKES = {                                                    # what is typed -> what somebody might type instead
     " / q.shape[-1] ** 0.5": "",                                # logits not scaled
     ".softmax(-1)": ".softmax(-2)",                             # over the queries

@@ -1,7 +1,9 @@
 """What a governor's panel shows: who answers now, how fast, beside what; one live figure of the last minute."""
 from collections import deque
 from copy import deepcopy
+from dataclasses import asdict
 from html import escape
+from typing import Any
 
 import ipywidgets as W
 import plotly.graph_objects as go
@@ -10,6 +12,7 @@ from vitlab.plots.live import governed
 from vitlab.plots.theme import INK, faded
 from vitlab.widgets import text
 from vitlab.widgets.browser import Aide
+from vitlab.widgets.records import shown
 from vitlab.widgets.service import Moment
 
 MINUTE, FIRST = 60.0, 20.0                  # seconds in view, and at least from the start
@@ -35,7 +38,7 @@ class Gauges:
         while self.past[0].seconds < self.past[-1].seconds - MINUTE:
             self.past.popleft()
         now = self.past[-1]
-        who = f"<b>{escape(str(now.point))}</b> answers now · {now.top1:.1f} % right when it was measured"
+        who = f"<b>{escape(named(now.point))}</b> answers now · {now.top1:.1f} % right when it was measured"
         if who != self.who.value:
             self.who.value = who
         self.pace.value = (
@@ -47,7 +50,7 @@ class Gauges:
     def draw(self) -> None:
         """The last minute in the figure; grey where others keep cores busy."""
         rows = list(self.past)
-        times, names = [row.seconds for row in rows], [str(row.point) for row in rows]
+        times, names = [row.seconds for row in rows], [named(row.point) for row in rows]
         moved = [place for place in range(1, len(rows)) if rows[place].point != rows[place - 1].point]
         traces = {trace.name: trace for trace in self.figure.data}
         end = max(times[-1], times[0] + FIRST)
@@ -70,6 +73,11 @@ class Gauges:
     def show_note(self, words: str | None, wrong: bool = False) -> None:
         """A remark, or in red what went wrong; None clears it."""
         self.note.value = "" if words is None else text.note(words, wrong)
+
+
+def named(point: Any) -> str:
+    """An operating point, its numbers short."""
+    return f"Point({', '.join(f'{name}={shown(value, name)}' for name, value in asdict(point).items())})"
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
