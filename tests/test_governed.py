@@ -225,10 +225,10 @@ def test_nothing_runs_before_it_is_asked_for(panel):
 
 
 def test_the_point_follows_the_target(panel):
-    panel.set(run=True)
+    panel.set(target=40, run=True)                                                     # far from what a busy machine upsets
     assert stands(panel, point=POINTS[2]), panel.result
-    panel.set(target=150)
-    assert stands(panel, point=POINTS[1], target=150.0, top1=80.0), panel.result
+    panel.set(target=120)
+    assert stands(panel, point=POINTS[1], target=120.0, top1=80.0), panel.result
     panel.target.value = 30                                                            # as a person does it
     assert stands(panel, point=POINTS[2], target=30.0), panel.result
     assert panel.wait(QUICK) and panel.result["switches"] >= 2
@@ -236,7 +236,7 @@ def test_the_point_follows_the_target(panel):
     assert "of 30.0 images/s" in panel.view.pace.value
     data = {trace.name: trace for trace in panel.view.figure.data}
     assert len(data["answered"].x) > 3 and len(data["switch"].x) == panel.result["switches"]
-    assert set(data["target"].y) >= {90.0, 150.0, 30.0} and set(data["top1"].y) == {80.0, 90.0}
+    assert set(data["target"].y) == {40.0, 120.0, 30.0} and set(data["top1"].y) >= {80.0, 90.0}
 
 
 def test_pressing_run_again_ends_the_thread_and_the_load_and_never_waits(panel):
