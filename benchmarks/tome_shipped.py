@@ -75,8 +75,8 @@ def main() -> None:
     table, told = pd.DataFrame(rows).astype({"r": "Int64"}), pd.DataFrame(said)
     write(table, DATA / "results" / "tome_shipped_points.csv")
     write(told, DATA / "results" / "tome_shipped_claims.csv")
-    shown = table.assign(r=table.r.astype(object).fillna(""), keep=table.keep.fillna(""))
-    print(shown.groupby(["net", "way", "r", "keep"], sort=False)[["gmacs", "top1"]].agg(["mean", "std"]).round(4).to_string())
+    per = table.groupby(["net", "way", "r", "keep"], sort=False, dropna=False)
+    print(per[["gmacs", "top1"]].agg(["mean", "std"]).round(4).to_string(na_rep=""))
     print(told.groupby("claim", sort=False).value.agg(["mean", "std"]).round(2).to_string())
 
 
