@@ -284,6 +284,18 @@ def test_closing_leaves_no_thread_process_or_widget_behind(monkeypatch):
         made.set(run=True)
 
 
+def test_python_ends_quietly_with_a_panel_at_work():
+    program = """if True:
+        import vitlab
+        net = vitlab.create("supervit", "micro_patch8", num_classes=10)
+        panel = vitlab.govern(net, vitlab.data.shapes("val", n=16), batch=4)
+        assert panel.wait(120) and panel.set(run=True, load=True, cores=1).wait(120), panel.last_error
+        print(panel.other.processes[0].pid)"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert soon(lambda: gone(int(ended.stdout)))
+
+
 def test_a_panel_of_the_same_name_takes_the_place_of_the_first():
     made = [vitlab.govern(Sleeper(), vitlab.data.shapes("val", n=12), table=TABLE, batch=2, name="twice") for _ in range(2)]
     assert made[0].closed and not made[1].closed and LIVE["twice"] is made[1]
