@@ -293,6 +293,19 @@ def schedules() -> str:
     return f"{markdown(table.replace('nan', ''))}\n\n{where(rows.iloc[0])}"
 
 
+def tome_shipped() -> str:
+    """Accuracy of the shipped nets without training: merged at each r, and the differences that the paper speaks of."""
+    rows, said = read("tome_shipped_points"), read("tome_shipped_claims")
+    merge, drop = (rows[rows.way == way] for way in ("merge", "drop"))
+    table = merge.groupby(["r", "net"], sort=False).top1.apply(spread).unstack()[list(merge.net.unique())]
+    table.insert(0, "GFLOPs", merge.groupby("r").gmacs.mean().map("{:.4f}".format))
+    per = drop.groupby("keep")
+    dropped = ", ".join(f"{spread(part.top1)} % at keep {keep:g} ({part.gmacs.mean():.4f} GFLOPs)" for keep, part in per)
+    table = table.reset_index().assign(r=lambda t: t.r.astype(int)).rename(columns={"r": "r, merged per block"})
+    told = said.groupby("claim", sort=False).value.apply(lambda v: spread(v, 2)).reset_index(name="points")
+    return f"{markdown(table)}\n\nThe dense net with patches dropped instead: {dropped}.\n\n{markdown(told)}"
+
+
 def headline() -> str:
     """One line for each method: a point of its paper, what the multiply-adds promise, what the clock says."""
     points, cascades, lengths = speed_rows().query("source == 'ours'"), read("dvt_speed_cpu_fp32"), read("revit_speed_cpu_fp32")
@@ -383,7 +396,8 @@ def filled(texts: Iterable[str]) -> list[str]:
              "spvit pooled": worth("spvit_pooled_points", POOLED, "selector"), "edge": edge(), "svit dense": svit_dense(),
              "svit speed": token_speed("svit_speed_cpu_fp32", "tokens in a block, mean"), "svit batch": svit_batch(),
              "svit small": worth("svit_small_points", SVIT, "return"), "svit shipped": svit_shipped(),
-             "schedules": schedules(), "supervit training": supervit_training(), "governor": governor(),
+             "schedules": schedules(), "tome shipped": tome_shipped(), "supervit training": supervit_training(),
+             "governor": governor(),
              "verdicts": verdicts(), "claims table": claims_table()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)

@@ -1,12 +1,13 @@
 """Run notebooks and store their outputs, ready to be read on the web:  python notebooks/refresh.py [02_supervit_training ...]
 
-Plotly figures are stored as PNG, because web viewers show no plotly (needs a Chrome for kaleido). An explorer's cell, tagged
-`live`, is stored with the panel's picture, figures/explorer_NN.png (taken by tests/panels.py): a widget is dead without its
-kernel, and when the cell runs the panel takes the picture's place. Cell ids and metadata are made regular, so that a refresh
-changes only what a run changed. A notebook is written only if it ran to its end without an error.
+Plotly figures are stored as PNG, because web viewers show no plotly (needs a Chrome for kaleido). A panel's cell, tagged `live`
+(an explorer) or `governor`, is stored with its picture, figures/explorer_NN.png or governor_NN.png (taken by tests/panels.py):
+a widget is dead without its kernel, and when the cell runs the panel takes the picture's place. Cell ids and metadata are made
+regular, so that a refresh changes only what a run changed. A notebook is written only if it ran to its end without an error.
 """
 import base64
 import io
+import itertools
 import os
 import re
 import sys
@@ -21,16 +22,19 @@ HERE = Path(__file__).resolve().parent
 FIGURES = HERE.parent / "figures"
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+PANELS = {"live": "explorer", "governor": "governor"}       # tag of a panel's cell -> what its pictures are called
 SCALE = 1.5             # pixels of the PNG per pixel of the figure
 
 
 def refresh(path: Path) -> None:
     """Execute one notebook in its own folder and rewrite it."""
-    book, panel = nbformat.read(path, 4), panel_of(path)
-    if any(map(is_live, book.cells)) and not panel.exists():
-        raise FileNotFoundError(f"there is no {panel}; take it with: python tests/panels.py {path.stem}")
-    for number, cell in enumerate(book.cells, 1):
-        cell["id"] = f"c{number:02d}"
+    book = nbformat.read(path, 4)
+    for panel in (panel_of(path, cell) for cell in book.cells if is_live(cell)):
+        if not panel.exists():
+            raise FileNotFoundError(f"there is no {panel}; take it with: python tests/panels.py {path.stem}")
+    numbers = itertools.count(1)
+    for cell in book.cells:                             # the install cell of notebooks/cloud.py counts for none
+        cell["id"] = "cloud" if "cloud" in cell.metadata.get("tags", []) else f"c{next(numbers):02d}"
         cell.metadata = nbformat.from_dict({"tags": sorted(cell.metadata.get("tags", []))} if cell.metadata.get("tags") else {})
     book.metadata = nbformat.from_dict({
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -39,7 +43,7 @@ def refresh(path: Path) -> None:
                    store_widget_state=False, record_timing=False).execute()
     for cell in book.cells:
         if is_live(cell):
-            still(cell, panel)
+            still(cell, panel_of(path, cell))
         elif cell.cell_type == "code":
             tidy(cell)
         else:
@@ -52,18 +56,19 @@ def refresh(path: Path) -> None:
 
 
 def is_live(cell) -> bool:
-    """Does this cell show an explorer?"""
-    return cell.cell_type == "code" and "live" in cell.metadata.get("tags", [])
+    """Does this cell show a panel?"""
+    return cell.cell_type == "code" and bool(PANELS.keys() & cell.metadata.get("tags", []))
 
 
-def panel_of(path: Path) -> Path:
-    """The picture of a notebook's explorer."""
-    return FIGURES / f"explorer_{path.stem[:2]}.png"
+def panel_of(path: Path, cell) -> Path:
+    """The picture of a notebook's panel."""
+    kind = next(PANELS[tag] for tag in cell.metadata.tags if tag in PANELS)
+    return FIGURES / f"{kind}_{path.stem[:2]}.png"
 
 
 def still(cell, panel: Path) -> None:
-    """An explorer as a picture, with the text that stands for it where there are no pictures."""
-    text = next((output.data["text/plain"] for output in cell.outputs if "text/plain" in output.get("data", {})), "the explorer")
+    """A panel as a picture, with the text that stands for it where there are no pictures."""
+    text = next((output.data["text/plain"] for output in cell.outputs if "text/plain" in output.get("data", {})), "the panel")
     picture = base64.b64encode(panel.read_bytes()).decode()
     cell.outputs = [nbformat.v4.new_output("display_data", {"image/png": picture, "text/plain": text})]
 

@@ -398,6 +398,11 @@ call("explore", lambda w: (vitlab.explore, {"methods": w.net, "images": w.set, "
                                             "precision": "fp32", "batch": 4, "name": None}),
      images=KINDS["data"], sweep=lambda w: [*OBJECTS, pd.DataFrame(), pd.DataFrame({"a": [1]})], name=lambda w: [3, [], {}, True])
 
+call("govern", lambda w: (vitlab.govern, {"method": w.net, "data": w.set, "batch": 4, "name": None, "table": pd.DataFrame(
+    {"point": [str(w.net.points[0])], "top1": [50.0], "images_per_s": [10.0]})}),
+     table=lambda w: [*OBJECTS, pd.DataFrame({"a": [1]}), pd.DataFrame({"point": ["x"], "top1": [1.0], "images_per_s": [1.0]})],
+     name=lambda w: [3, [], {}, True])
+
 
 def exported(w):
     """A file for ONNX Runtime, written once."""

@@ -9,9 +9,9 @@ OWN_NAMES = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetCom
 KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 
 
-def is_live(cell: NotebookNode) -> bool:
-    """Does this cell show an explorer?"""
-    return cell.cell_type == "code" and "live" in cell.metadata.get("tags", [])
+def is_live(cell: NotebookNode, tag: str = "live") -> bool:
+    """Does this cell show an explorer, or the panel that another tag stands for?"""
+    return cell.cell_type == "code" and tag in cell.metadata.get("tags", [])
 
 
 def unrun(book: NotebookNode) -> NotebookNode:
@@ -23,14 +23,14 @@ def unrun(book: NotebookNode) -> NotebookNode:
     return new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
 
 
-def explorer_part(book: NotebookNode) -> NotebookNode:
-    """The explorer's cell, and before it the cells that bind the names it needs, the names these need, and so on.
+def explorer_part(book: NotebookNode, tag: str = "live") -> NotebookNode:
+    """The explorer's cell, or another panel's, and before it the cells that bind the names it needs, what these need, and so on.
 
     A name is its last binding before it is needed. What a cell does to an object of another cell is not seen, such as training
     a net: an explorer shows a net that was loaded.
     """
     code = [cell for cell in book.cells if cell.cell_type == "code"]
-    place = next(n for n, cell in enumerate(code) if is_live(cell))
+    place = next(n for n, cell in enumerate(code) if is_live(cell, tag))
     kept, wanted = [code[place]], needed(code[place].source)
     for cell in reversed(code[:place]):
         if found := wanted & set(bound(ast.parse(cell.source))):

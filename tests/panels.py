@@ -1,10 +1,12 @@
-"""Pictures of the notebooks' explorers, for README and for the notebooks:  python tests/panels.py [02_supervit_training ...]
+"""Pictures of the notebooks' panels, for README and for the notebooks:  python tests/panels.py [02_supervit_training ...]
 
-Runs the cells an explorer needs in JupyterLab in a Chromium, as the browser test does, and writes figures/explorer_NN.png.
+Runs the cells a panel needs in JupyterLab in a Chromium, as the browser test does, and writes figures/explorer_NN.png, and
+governor_NN.png where a governor is at work.
 `notebooks/refresh.py` stores the picture in its notebook.
 """
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import nbformat
@@ -16,7 +18,7 @@ WIDTH, SCALE = 1400, 1.5                    # of the window, in pixels; pixels o
 
 
 def main(*names: str) -> None:
-    """Take the pictures of these notebooks, or of all that have an explorer."""
+    """Take the pictures of these notebooks, or of all that have a panel."""
     if reason := missing():
         raise SystemExit(f"no pictures can be taken: {reason}")
     books = {path.stem: nbformat.read(path, 4) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
@@ -27,13 +29,14 @@ def main(*names: str) -> None:
         served.mkdir()
         (Path(base) / "data").symlink_to(ROOT / "data")
         with jupyter(served, Path(base) / "home") as lab, browser() as window:
-            for name in names or [name for name, book in books.items() if any(map(is_live, book.cells))]:
-                nbformat.write(explorer_part(books[name]), served / f"{name}.ipynb")
-                page = opened(window, lab.page(name), WIDTH, SCALE)
-                run(page, minutes=20)
-                (ROOT / "figures" / f"explorer_{name[:2]}.png").write_bytes(picture(page))
-                page.close()
-                lab.end_kernels()
+            for name, (tag, (kind, take)) in product(names or books, PANELS.items()):
+                if any(is_live(cell, tag) for cell in books[name].cells):
+                    nbformat.write(explorer_part(books[name], tag), served / f"{name}.ipynb")
+                    page = opened(window, lab.page(name), WIDTH, SCALE)
+                    run(page, minutes=20)
+                    (ROOT / "figures" / f"{kind}_{name[:2]}.png").write_bytes(take(page))
+                    page.close()
+                    lab.end_kernels()
 
 
 def picture(page) -> bytes:
@@ -49,6 +52,23 @@ def picture(page) -> bytes:
     until(page, FILLED)
     page.evaluate("() => document.activeElement.blur()")
     return panel.screenshot()
+
+
+def governed(page) -> bytes:
+    """The governor at work: alone, beside another process, and alone again."""
+    panel = page.locator(".vl-governor").first
+    panel.scroll_into_view_if_needed()
+    panel.get_by_role("button", name="run: let the net answer pictures").click()
+    for seconds in (9, 9, 7):
+        page.wait_for_timeout(1000 * seconds)
+        if seconds != 7:
+            panel.get_by_role("button", name="another process keeps").click()
+    page.evaluate("() => document.activeElement.blur()")
+    page.mouse.move(0, 0)
+    return panel.screenshot()
+
+
+PANELS = {"live": ("explorer", picture), "governor": ("governor", governed)}        # tag of the cell -> its file, its picture
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from excerpt import explorer_part, is_live, unrun
 from nbformat.v4 import new_code_cell, new_notebook
 from page import FILLED, SETTLED, handle, knobs, opened, run, run_impatiently, until
 
+from vitlab.widgets.text import digits
+
 pytestmark = pytest.mark.browser
 WHOLE = ("00_start", "02_supervit_training")
 BOOKS = {path.stem: nbformat.read(path, 4) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
@@ -25,6 +27,16 @@ net = vitlab.create("supervit", "micro_patch8", num_classes=10)
 panel = vitlab.explore(net, vitlab.data.shapes("val", n=64))
 panel
 """
+GOVERNED = """
+import torch, vitlab
+net = vitlab.create("supervit", "micro_patch8", num_classes=10)
+panel = vitlab.govern(net, vitlab.data.shapes("val", n=64), batch=4)
+panel.wait(120)
+panel
+"""
+ANSWERED = "images => document.querySelector('.vl-panel .vl-speed')?.textContent.includes(` of ${images} images/s`)"
+FILLED_LINE = "() => document.querySelector('.vl-panel .js-plotly-plot .scatterlayer .js-line') !== null"
+PRESSED = "() => document.querySelector('.vl-panel button[title^=run]').getAttribute('aria-pressed')"
 NOW = "import os, time; _ = open('failed', 'w').write(str(time.time()))"
 BROKEN = """
 import torch, vitlab
@@ -125,6 +137,31 @@ def test_a_red_panel_ends_the_waiting_too(open_page):
     page = open_page("red", new_notebook(cells=[new_code_cell(BROKEN.strip()), new_code_cell(FOREVER)]))
     with pytest.raises(RuntimeError, match="the panel says: the logits are not finite: vit.head.bias holds NaN"):
         run(page, MINUTES)
+
+
+def test_a_governor_is_watched_in_the_browser(lab, open_page):
+    *_, shots = lab
+    page = open_page("governed", new_notebook(cells=[new_code_cell(GOVERNED.strip())]))
+    run(page, MINUTES)
+    panel = page.locator(".vl-governor")
+    panel.get_by_role("button", name="run").click()
+    until(page, FILLED_LINE)
+    until(page, f"() => ({PRESSED})() === 'true'")
+    assert page.evaluate(NAMELESS) == []
+    panel.get_by_role("button", name="another process").click()
+    until(page, "() => document.querySelectorAll('.vl-panel .js-plotly-plot .shapelayer path').length > 0")
+    handle(panel, "images per second").focus()
+    page.keyboard.press("Home")                                            # the slowest that can be asked for
+    least = panel.locator(".widget-hslider .widget-readout").inner_text()
+    until(page, ANSWERED, arg=digits(int(least)))
+    for theme in ("Light", "Dark"):
+        page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
+        page.wait_for_timeout(800)
+        panel.screenshot(path=shots / f"governed-{theme.lower()}.png")
+    panel.get_by_role("button", name="run").click()
+    until(page, "() => document.querySelector('.vl-panel .vl-answer').textContent.includes('nobody answers now')")
+    until(page, f"() => ({PRESSED})() === 'false'")
+    assert page.complaints == []
 
 
 def drive(page, shot):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from excerpt import is_live
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
@@ -62,17 +61,18 @@ def test_a_refresh_without_the_picture_says_how_to_take_it_and_writes_nothing(fo
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_an_explorer_is_stored_as_its_own_picture_and_shown_once(path, refresh):
     book = nbformat.read(path, 4)
-    for cell in filter(is_live, book.cells):
+    for cell in filter(refresh.is_live, book.cells):
         assert "nbval-ignore-output" in cell.metadata.tags                  # the panel is no picture
         output, = cell.outputs
         assert WIDGET not in output.data
         stored = base64.b64decode(output.data["image/png"])
-        assert stored == refresh.panel_of(path).read_bytes()
+        assert stored == refresh.panel_of(path, cell).read_bytes()
         assert Image.open(io.BytesIO(stored)).width > 900
-    shown = [name for cell in book.cells for name in cell.get("attachments", {}) if name.startswith("explorer")]
+    shown = [name for cell in book.cells for name in cell.get("attachments", {}) if name.startswith(("explorer", "governor_"))]
     assert not shown, "the picture stands in the explorer's cell already"
 
 
-def test_every_picture_of_an_explorer_is_a_notebooks():
-    live = {path.stem[:2] for path in NOTEBOOKS if any(map(is_live, nbformat.read(path, 4).cells))}
-    assert {path.stem for path in (ROOT / "figures").glob("explorer*.png")} == {f"explorer_{number}" for number in live}
+def test_every_picture_of_a_panel_is_a_notebooks(refresh):
+    live = [refresh.panel_of(path, cell) for path in NOTEBOOKS for cell in filter(refresh.is_live, nbformat.read(path, 4).cells)]
+    assert len(set(live)) == len(live)
+    assert {path for kind in refresh.PANELS.values() for path in (ROOT / "figures").glob(f"{kind}_*.png")} == set(live)

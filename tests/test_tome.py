@@ -379,3 +379,38 @@ def test_the_panel_tells_patches_and_tokens(trace):
 
 def test_merging_has_one_home():
     assert schedules.merged is vitlab.merging.merged
+
+
+# The study on the shipped nets
+
+def test_the_study_of_the_shipped_nets_runs_and_says_what_its_rows_say(monkeypatch):
+    """A few pictures of it; r = 0 is the net as it is, and each difference is one of the rows'."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import tome_shipped as study
+    saved = {}
+    for name, value in {"NETS": ("dense", "supervit"), "RS": (0, 26, 98), "SEEDS": (0, 1), "TESTED": 20,
+                        "write": lambda frame, path: saved.update({path.stem: frame})}.items():
+        monkeypatch.setattr(study, name, value)
+    study.main()
+    rows, said = saved["tome_shipped_points"], saved["tome_shipped_claims"]
+    test = vitlab.data.shapes("test", difficulty=study.DIAL, n=20, seed=100)
+    for name in study.NETS:
+        net = vitlab.load(ROOT / "data" / "checkpoints" / f"{name}_shapes.safetensors").eval()
+        part = rows[(rows.net == name) & (rows.way == "merge") & (rows.seed == 0)].set_index("r")
+        asis = vitlab.answers(net, test, net.points[-1])
+        assert part.top1[0] == 100 * asis.correct.mean() and part.gmacs[0] == pytest.approx(asis.gmacs.mean())
+        assert part.gmacs.is_monotonic_decreasing
+        told = said[(said.claim == f"{name}, r 98: less the net as it is") & (said.seed == 0)].value.item()
+        assert told == part.top1[98] - part.top1[0]
+    assert not said.value.isna().any() and said.groupby("claim").seed.nunique().eq(2).all()
+
+
+def test_the_saved_study_is_of_the_nets_and_points_that_its_script_names(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import pandas as pd
+    import tome_shipped as study
+    rows, said = (pd.read_csv(ROOT / "data" / "results" / f"tome_shipped_{name}.csv") for name in ("points", "claims"))
+    merge = rows[rows.way == "merge"]
+    assert set(merge.net) == set(study.NETS) and set(merge.r) == set(study.RS) and set(rows.seed) == set(study.SEEDS)
+    again = pd.DataFrame([{"seed": seed} | claim for seed in study.SEEDS for claim in study.claims(rows[rows.seed == seed])])
+    pd.testing.assert_frame_equal(again, said[["seed", "claim", "value"]], atol=0.01)

@@ -6,7 +6,7 @@
   training   Recipe, fit, save, load; push, pull
   running    net(images, net.Point(...), Trace()); predict, Compiled, Governor, export, edge.Session
   measuring  answers, sweep, gmacs, throughput, latency, measure; budget, lengths, schedules
-  looking    explore, plots, attribution
+  looking    explore, govern, plots, attribution
   inside     block, tokens, cascade, methods
 
 help(vitlab.create) and the like say more. Letters: B images · P prefix tokens (class, distillation) · N patches · T = P + N
@@ -27,7 +27,7 @@ HOME = {
     "gmacs": "vitlab.measure", "throughput": "vitlab.measure", "answers": "vitlab.measure", "sweep": "vitlab.measure",
     "latency": "vitlab.measure", "export": "vitlab.edge", "Governor": "vitlab.governor", "Compiled": "vitlab.compiled",
     "predict": "vitlab.serving", "push": "vitlab.sharing", "pull": "vitlab.sharing",
-    "explore": "vitlab.widgets",
+    "explore": "vitlab.widgets", "govern": "vitlab.widgets",
 }
 ROOMS = {name: f"vitlab.{name}" for name in ("attribution", "backbones", "block", "cascade", "data", "edge", "measure",
                                              "methods", "official", "plots", "schedules", "tokens")}

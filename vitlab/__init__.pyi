@@ -42,6 +42,7 @@ from vitlab.sharing import push as push
 from vitlab.trace import Trace as Trace
 from vitlab.train import fit as fit
 from vitlab.widgets import explore as explore
+from vitlab.widgets import govern as govern
 
 __version__: str
 HOME: dict[str, str]

@@ -5,7 +5,7 @@ function set(node, key, value) {
   if (node && value && node.getAttribute(key) !== value) node.setAttribute(key, value);
 }
 
-function name(panel) {
+function name(panel, figure) {
   for (const slider of panel.querySelectorAll(".widget-hslider")) {
     const handle = slider.querySelector(".noUi-handle");
     set(handle, "aria-label", slider.querySelector("label")?.textContent);
@@ -19,6 +19,12 @@ function name(panel) {
   }
   for (const frame of panel.querySelectorAll(".vl-picture"))
     set(frame.querySelector("img"), "alt", `${frame.querySelector(".vl-caption")?.textContent ?? ""}; arrow keys choose a patch`);
+  for (const button of panel.querySelectorAll(".widget-toggle-button"))
+    set(button, "aria-pressed", String(button.classList.contains("mod-active")));
+  if (figure) {
+    set(panel.querySelector(".vl-plots"), "role", "img");
+    set(panel.querySelector(".vl-plots"), "aria-label", figure);
+  }
   set(panel.querySelector(".vl-sentences"), "aria-live", "polite");
 }
 
@@ -73,9 +79,9 @@ function furnish(panel, model) {
   model.on("change:patch", draw);
   model.on("change:grid", draw);
   let due = 0;
-  const soon = () => { due ||= setTimeout(() => { due = 0; name(panel); draw(); }, 60); };
+  const soon = () => { due ||= setTimeout(() => { due = 0; name(panel, model.get("figure")); draw(); }, 60); };
   const changes = new MutationObserver(soon);
-  changes.observe(panel, { subtree: true, childList: true, characterData: true });
+  changes.observe(panel, { subtree: true, childList: true, characterData: true, attributeFilter: ["class"] });
   const widths = new ResizeObserver(() => { soon(); window.dispatchEvent(new Event("resize")); });   // plotly fits its figure
   widths.observe(panel);
   panel.addEventListener("keydown", (event) => {                            // or an arrow moves the notebook to the next cell
@@ -95,7 +101,7 @@ function render({ model, el }) {
   let end = () => {}, tries = 0;
   const begin = () => {
     const panel = el.closest(".vl-panel");
-    if (panel && panel.querySelectorAll(".vl-picture img").length === 3) end = furnish(panel, model);
+    if (panel && panel.querySelectorAll(".vl-picture img").length === model.get("pictures")) end = furnish(panel, model);
     else if (tries++ < 600) setTimeout(begin, 50);
   };
   begin();

@@ -14,6 +14,8 @@ class Aide(anywidget.AnyWidget):
     _esm = HERE / "aide.js"
     grid = Int(1).tag(sync=True)            # patches per side of the layer in view
     patch = List(Int()).tag(sync=True)
+    pictures = Int(3).tag(sync=True)        # that the panel has
+    figure = Unicode().tag(sync=True)       # what its figure shows, for those who do not see it
 
 
 class Picker(anywidget.AnyWidget):

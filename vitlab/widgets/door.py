@@ -1,20 +1,24 @@
-"""`explore`: the door to the panel, and the list that lets a notebook cell run again without leaving anything behind."""
+"""`explore` and `govern`: the doors to the panels, and the list by which a notebook cell runs again and leaves nothing behind."""
 import hashlib
+from collections.abc import Callable
 
 import torch
 from pandas import DataFrame
 from torch import nn
 
 from vitlab.data.imageset import image_set
+from vitlab.evaluation import check_net
+from vitlab.governor import known
 from vitlab.measure.speed import PRECISIONS
 from vitlab.numbers import whole
 from vitlab.widgets.engine import devices
+from vitlab.widgets.governed import Governed
 from vitlab.widgets.panel import Panel
 from vitlab.words import one_of
 
 MOST = 4096                                 # images at once
 
-LIVE: dict[str, Panel] = {}                 # the panel of each notebook cell, closed when the cell runs again
+LIVE: dict[str, Panel | Governed] = {}      # the panel of each notebook cell, closed when the cell runs again
 
 
 def explore(methods: nn.Module | dict[str, nn.Module], images, *, sweep: DataFrame | None = None, device: str = "cpu",
@@ -45,12 +49,34 @@ def explore(methods: nn.Module | dict[str, nn.Module], images, *, sweep: DataFra
     batch = whole(batch, "batch", 1, MOST)
     if sweep is not None and (not isinstance(sweep, DataFrame) or not {"gmacs", "top1"} <= set(sweep)):
         raise ValueError(f"sweep must be rows of vitlab.sweep, with gmacs and top1, or None, not a {type(sweep).__name__}")
+    return alone(name, lambda: Panel(methods, images, sweep=sweep, device=device, precision=precision, batch=batch))
+
+
+def govern(method: nn.Module, data, *, table: DataFrame | None = None, batch: int = 16, name: str | None = None) -> Governed:
+    """A live panel of a `vitlab.Governor` at work; show it as the last expression of a cell.
+
+    Pictures of `data` come in batches, so many a second as its slider says; *another process* keeps cores busy beside it. The
+    figure shows how many are answered, and which point answers. Nothing runs before *run* is pressed.
+    table: what the points reach, `vitlab.sweep(method, data, batch=batch)` (None: the panel measures it, in some seconds or,
+    for large nets, minutes). name: panels of one name replace each other (None: the notebook cell's own). The panel works on a
+    copy. Raises ValueError, in one sentence, where method, data and table do not go together.
+    """
+    check_net(method)
+    data, batch = image_set(data), whole(batch, "batch", 1, MOST)
+    data.for_net(method)
+    if table is not None:
+        known(method, table)
+    return alone(name, lambda: Governed(method, data, table, batch))
+
+
+def alone(name: str | None, make: Callable[[], Panel | Governed]) -> Panel | Governed:
+    """A new panel in the place of the one of this name, or of this notebook cell."""
     if name is not None and not isinstance(name, str):
         raise ValueError(f"name must be text or None, not {name!r}")
     key = name or cell()
     if key in LIVE:
         LIVE.pop(key).close()
-    panel = Panel(methods, images, sweep=sweep, device=device, precision=precision, batch=batch)
+    panel = make()
     if key:
         LIVE[key] = panel
     return panel
