@@ -344,6 +344,55 @@ def governor() -> str:
     return f"{markdown(table)}\n\nThe governor switched {int(one.switches)} times. {one.hardware}, torch {one.torch}, {one.date}."
 
 
+def gpu_points() -> str:
+    """SuperViT's points in batches, and one picture at a time with and without CUDA graphs."""
+    columns, hows = {}, {}
+    for precision in ("fp32", "bf16"):
+        rows = read(f"throughput_deit_small_cuda_{precision}").set_index("name")
+        columns |= {"promised": rows.flops_speed_up, f"{precision}, batch {int(rows.batch.iloc[0])}": rows.speed_up,
+                    f"its energy, {precision}": rows.joules["timm dense"] / rows.joules}
+        alone = read(f"latency_deit_small_cuda_{precision}").pivot(index="name", columns="how", values="median_ms")
+        hows |= {f"one picture, {precision}": alone.eager, "as a CUDA graph" + " " * len(hows): alone.graphs}
+    table = pd.DataFrame({name: values.map("{:.2f}×".format) for name, values in columns.items()}).join(
+        pd.DataFrame({name: values.map("{:.1f} ms".format) for name, values in hows.items()}))
+    return f"{markdown(table.reset_index(names='length, keep'))}\n\n{where(rows.iloc[0])}"
+
+
+def gpu_methods() -> str:
+    """The other methods' speed-ups in batches."""
+    parts, base = [], {"spvit_speed": "timm", "svit_speed": "timm", "dvt_speed": "full", "revit_speed": "all largest"}
+    for name, first in base.items():
+        for precision in ("fp32", "bf16"):
+            if (RESULTS / f"{name}_cuda_{precision}.csv").exists():
+                rows = read(f"{name}_cuda_{precision}").query("name not in [@first, 'dense', 'masked']")
+                kind = "" if "grids" not in rows else ", " + rows.backbone + " " + rows.grids
+                parts.append(pd.DataFrame({
+                    "net": name.removesuffix("_speed") + kind + ", " + rows.name, "against": first, "numbers": precision,
+                    "batch": rows.batch, "promised": rows.gmacs_ratio.map("{:.2f}×".format),
+                    "measured": rows.speed_up.map("{:.2f}×".format), "images/s": rows.images_per_s.map("{:,.0f}".format)}))
+    return f"{markdown(pd.concat(parts))}\n\n{where(rows.iloc[0])}"
+
+
+def gpu_batch() -> str:
+    rows = read("svit_batch_cuda_bf16").query("name == 'svit'")
+    table = pd.DataFrame({"batch": rows.batch, "promised": rows.gmacs_ratio.map("{:.2f}×".format),
+                          "measured": rows.speed_up.map("{:.2f}×".format), "images/s": rows.images_per_s.map("{:,.0f}".format)})
+    return markdown(table)
+
+
+def gpu_race() -> str:
+    """What others publish, in both precisions: how much of the promise is there."""
+    kept = {f"{precision}, {column}": read(f"published_cuda_{precision}").query("method != 'dense'")
+            .set_index(["method", "backbone", "label"])[column] for precision in ("fp32", "bf16") for column in ("speed_up", "kept")}
+    gain = read("published_cuda_fp32").query("method != 'dense'").set_index(["method", "backbone", "label"]).gmacs_ratio
+    table = pd.DataFrame({"promised": gain.map("{:.2f}×".format),
+                          **{name: values.map(("{:.2f}×" if "speed" in name else "{:.0%}").format)
+                             for name, values in kept.items()}}).reset_index()
+    table.insert(0, "schedule", table.method + ", " + table.label.astype(str))
+    return markdown(table.drop(columns=["method", "label"]).rename(columns=lambda n: n.replace("speed_up", "measured").replace(
+        "kept", "of the promise")))
+
+
 def verdicts() -> str:
     """How many claims of each paper hold, do not show, or cannot be tested here."""
     rows = pd.read_csv(DATA / "claims.csv")
@@ -397,7 +446,8 @@ def filled(texts: Iterable[str]) -> list[str]:
              "svit speed": token_speed("svit_speed_cpu_fp32", "tokens in a block, mean"), "svit batch": svit_batch(),
              "svit small": worth("svit_small_points", SVIT, "return"), "svit shipped": svit_shipped(),
              "schedules": schedules(), "tome shipped": tome_shipped(), "supervit training": supervit_training(),
-             "governor": governor(),
+             "governor": governor(), "gpu points": gpu_points(), "gpu methods": gpu_methods(), "gpu batch": gpu_batch(),
+             "gpu race": gpu_race(),
              "verdicts": verdicts(), "claims table": claims_table()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
