@@ -23,7 +23,7 @@ FAILED = """() => { const failed = [];
 RUNNING = """() => { const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];   // the cell that runs now
     return cells.findIndex(c => c.type === 'code' && c.sharedModel.source.trim() && c.executionCount === null); }"""
 SOURCE = "i => window.jupyterapp.shell.currentWidget.content.model.cells.get(i).sharedModel.source"
-ENOUGH = 10             # seconds of a training after which a person presses ■
+ENOUGH = 5              # seconds of a training after which a person presses ■
 STOP = "[data-command='notebook:interrupt-kernel']:visible"
 SETTLED = """() => { const s = document.querySelector('.vl-panel .vl-speed');
                      return s && s.textContent.includes('median of') && !s.classList.contains('vl-old'); }"""

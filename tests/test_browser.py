@@ -1,6 +1,7 @@
 """The notebooks in a real JupyterLab in a real browser: they run, the explorer's sliders move, and its numbers follow.
 
-Two notebooks run whole, with ■ pressed in their trainings, of the others the cells that their explorer needs: nbval runs all.
+Two notebooks run whole, with ■ pressed in their trainings, of the others the cells that their explorer needs, all on few pictures:
+nbval runs everything as it is. Both themes of JupyterLab are tried on three panels, and on all where the screenshots are wanted.
 Screenshots are left in pytest's temporary folder, or in the folder that VITLAB_SCREENSHOTS names.
 """
 import os
@@ -10,12 +11,13 @@ from pathlib import Path
 import nbformat
 import pytest
 from browser import ROOT, browser, jupyter, missing
-from excerpt import explorer_part, is_live, unrun
+from excerpt import explorer_part, is_live, on_few, unrun
 from nbformat.v4 import new_code_cell, new_notebook
 from page import FILLED, SETTLED, handle, knobs, opened, run, run_impatiently, until
 
 pytestmark = pytest.mark.browser
 WHOLE = ("00_start", "02_supervit_training")
+THEMED = ("small", *WHOLE)
 BOOKS = {path.stem: nbformat.read(path, 4) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 EXPLORERS = [name for name, book in BOOKS.items() if any(map(is_live, book.cells)) and name not in WHOLE]
 MINUTES = 20                                # for all cells of one notebook on a busy machine
@@ -100,10 +102,12 @@ def test_there_are_notebooks_to_run():
 def test_a_notebook_runs_in_the_browser_and_its_explorer_answers(lab, open_page, name):
     *_, shots = lab
     book = BOOKS.get(name) or new_notebook(cells=[new_code_cell(SMALL.strip(), metadata={"tags": ["live"]})])
-    page = open_page(name, book if name in WHOLE else explorer_part(book))
+    page = open_page(name, on_few(book if name in WHOLE else explorer_part(book)))
     try:
         print(f"{name}: {run_impatiently(page, MINUTES)} trainings ended by ■")
         drive(page, shots / name)
+        if name in THEMED or "VITLAB_SCREENSHOTS" in os.environ:
+            change_themes(page, shots / name)
         assert page.evaluate(OUTPUTS) == [1, 0], "the panel takes the place of the stored picture"
         assert page.complaints == []
     except BaseException:
@@ -188,6 +192,11 @@ def drive(page, shot):
     until(page, FILLED)
     assert panel.locator(".vl-note").inner_text() == ""
     until(page, MARKED)                                                    # the patch that was chosen, after all of that
+
+
+def change_themes(page, shot):
+    """Light and dark, with a picture of each."""
+    panel = page.locator(".vl-panel").first
     for theme in ("Light", "Dark"):
         page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
         page.wait_for_timeout(800)
