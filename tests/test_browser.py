@@ -13,7 +13,7 @@ import pytest
 from browser import ROOT, browser, jupyter, missing
 from excerpt import explorer_part, is_live, on_few, unrun
 from nbformat.v4 import new_code_cell, new_notebook
-from page import FILLED, SETTLED, handle, knobs, opened, run, run_impatiently, until
+from page import FAILED, FILLED, SETTLED, changed, handle, knobs, opened, run, run_impatiently, until
 
 pytestmark = pytest.mark.browser
 WHOLE = ("00_start", "02_supervit_training")
@@ -74,19 +74,25 @@ def lab(tmp_path_factory):
         yield server, window, served, shots
 
 
+@pytest.fixture(scope="module")
+def pages():
+    """The page that is open, for the next notebook."""
+    return []
+
+
 @pytest.fixture
-def open_page(lab):
-    """Opens a notebook; what is open is closed, and its kernel shut down, when the test ends."""
+def open_page(lab, pages):
+    """Opens a notebook; its kernel is shut down when the test ends. The page is kept unless something in it has failed."""
     server, window, served, _ = lab
-    pages = []
 
     def open_page(name, book):
         nbformat.write(unrun(book), served / f"{name}.ipynb")
-        pages.append(opened(window, server.page(name)))
-        return pages[-1]
+        pages[:] = [changed(pages[0], name) if pages else opened(window, server.page(name))]
+        return pages[0]
     yield open_page
-    for page in pages:
-        page.close()
+    if not pages or pages[0].evaluate(FAILED) or pages[0].spoilt:
+        while pages:
+            pages.pop().close()
     server.end_kernels()
     assert server.kernels() == []
 
@@ -111,6 +117,7 @@ def test_a_notebook_runs_in_the_browser_and_its_explorer_answers(lab, open_page,
         assert page.evaluate(OUTPUTS) == [1, 0], "the panel takes the place of the stored picture"
         assert page.complaints == []
     except BaseException:
+        page.spoilt = True
         page.screenshot(path=shots / f"{name}-failed.png")
         raise
 
