@@ -15,7 +15,7 @@ for name, value in {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE
 
 
 def pytest_collection_modifyitems(config, items):
-    """The browser first, then the notebooks, then the other files: what is short fills the end.
+    """The browser first, then the notebooks, then files with slow tests, then the others: what is short fills the end.
 
     VITLAB_ORDER: "reversed", or a number by which tests are shuffled, files and all; notebooks keep the order of their cells.
     """
@@ -25,4 +25,6 @@ def pytest_collection_modifyitems(config, items):
         tests.reverse() if order == "reversed" else random.Random(int(order)).shuffle(tests)
         items[:] = cells + tests
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: (item.get_closest_marker("browser") is None, item.path.suffix != ".ipynb"))
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: (item.get_closest_marker("browser") is None, item.path.suffix != ".ipynb",
+                                     item.path not in slow))

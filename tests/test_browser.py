@@ -1,6 +1,6 @@
 """The notebooks in a real JupyterLab in a real browser: they run, the explorer's sliders move, and its numbers follow.
 
-Two notebooks run whole, with ■ pressed in their trainings, of the others the cells that their explorer needs, all on few pictures:
+Two notebooks run whole, with ■ pressed in their trainings, of the others what their explorer needs, all on few pictures;
 nbval runs everything as it is. Both themes of JupyterLab are tried on three panels, and on all where the screenshots are wanted.
 Screenshots are left in pytest's temporary folder, or in the folder that VITLAB_SCREENSHOTS names.
 """
