@@ -1,7 +1,8 @@
 """The notebooks in a real JupyterLab in a real browser: they run, the explorer's sliders move, and its numbers follow.
 
-Two notebooks run whole, with ■ pressed in their trainings, of the others what their explorer needs, all on few pictures;
-nbval runs everything as it is. Both themes of JupyterLab are tried on three panels, and on all where the screenshots are wanted.
+Two notebooks run whole, with ■ pressed in their trainings, of the others what their explorer needs, with brief measurements; all on
+few pictures: nbval runs everything as it is. Both themes of JupyterLab are tried on three panels, and on all where the screenshots
+are wanted.
 Screenshots are left in pytest's temporary folder, or in the folder that VITLAB_SCREENSHOTS names.
 """
 import os
@@ -33,6 +34,10 @@ import torch, vitlab
 net = vitlab.create("dense", "micro_patch8", num_classes=10)
 _ = torch.nn.init.constant_(net.vit.head.bias, float("nan"))
 vitlab.explore(net, vitlab.data.shapes("val", n=12))
+"""
+BRIEF = """
+from vitlab.widgets import engine
+engine.SECONDS = 0.1
 """
 FOREVER = "import time; time.sleep(3600)"
 OTHER_ANSWER = "before => document.querySelector('.vl-panel .vl-answer').textContent !== before"
@@ -108,10 +113,12 @@ def test_there_are_notebooks_to_run():
 def test_a_notebook_runs_in_the_browser_and_its_explorer_answers(lab, open_page, name):
     *_, shots = lab
     book = BOOKS.get(name) or new_notebook(cells=[new_code_cell(SMALL.strip(), metadata={"tags": ["live"]})])
-    page = open_page(name, on_few(book if name in WHOLE else explorer_part(book)))
+    book = on_few(book if name in WHOLE else explorer_part(book))
+    book.cells[:0] = [new_code_cell(BRIEF.strip())] if name in EXPLORERS else []
+    page = open_page(name, book)
     try:
         print(f"{name}: {run_impatiently(page, MINUTES)} trainings ended by ■")
-        drive(page, shots / name)
+        drive(page, shots / name, brief=name in EXPLORERS)
         if name in THEMED or "VITLAB_SCREENSHOTS" in os.environ:
             change_themes(page, shots / name)
         assert page.evaluate(OUTPUTS) == [1, 0], "the panel takes the place of the stored picture"
@@ -138,8 +145,8 @@ def test_a_red_panel_ends_the_waiting_too(open_page):
         run(page, MINUTES)
 
 
-def drive(page, shot):
-    """Move sliders by keyboard and by mouse; the tokens and the number must follow.
+def drive(page, shot, brief=False):
+    """Move sliders by keyboard and by mouse; the tokens and the number must follow, and before a measurement that is not brief ends.
 
     With first slider and keep rate at their ends every patch stays to the last block. The keep rate, or the first slider where
     there is none, changes every answer; any other slider is moved as well.
@@ -167,7 +174,8 @@ def drive(page, shot):
     page.keyboard.press("Home")
     until(page, OTHER_ANSWER, arg=before, polling="raf")
     until(page, SETTLED)
-    delay(page, ("ArrowRight", "ArrowLeft"))
+    if not brief:
+        delay(page, ("ArrowRight", "ArrowLeft"))
     if last == first:
         page.keyboard.press("Home")
         until(page, SETTLED)
