@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -51,10 +52,14 @@ class Lab:
         """The kernels that run."""
         return [kernel["id"] for kernel in json.loads(self.ask("GET", "kernels"))]
 
-    def end_kernels(self) -> None:
-        """Shut them all down."""
-        for kernel in self.kernels():
-            self.ask("DELETE", f"kernels/{kernel}")
+    def end_kernels(self, seconds: float = 60) -> None:
+        """Shut them all down; one that is just being started again refuses until it runs."""
+        end = time.monotonic() + seconds
+        while (running := self.kernels()) and time.monotonic() < end:
+            for kernel in running:
+                with suppress(urllib.error.HTTPError):
+                    self.ask("DELETE", f"kernels/{kernel}")
+            time.sleep(0.1)
 
     def ask(self, method: str, what: str) -> bytes:
         """The answer of the server's interface."""

@@ -1,11 +1,13 @@
-"""What of a notebook the browser runs: all of it, or the cells that its explorer needs."""
+"""What of a notebook the browser runs: all of it, or the cells that its explorer needs, both on few pictures."""
 import ast
+import re
 from collections.abc import Iterator
 
 from nbformat import NotebookNode
 from nbformat.v4 import new_notebook
 
 OWN_NAMES = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+FEW = {r"\.first\((\d+)": 32, r"\bn=(\d+)": 500, r"\bbatch=(\d+)": 8, r"\brounds=(\d+)": 1}    # at most so many
 KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 
 
@@ -21,6 +23,19 @@ def unrun(book: NotebookNode) -> NotebookNode:
         if cell.cell_type == "code":
             cell.update(execution_count=None, outputs=cell.outputs if is_live(cell) else [])
     return new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
+
+
+def on_few(book: NotebookNode) -> NotebookNode:
+    """The same cells, with fewer pictures wherever they state a number of them, and each speed measured in one round.
+
+    What is claimed of the full numbers, nbval runs. A training keeps its own.
+    """
+    cells = [NotebookNode(cell) for cell in book.cells]
+    for cell in cells:
+        if cell.cell_type == "code" and "Recipe(" not in cell.source:
+            for number, most in FEW.items():
+                cell.source = re.sub(number, lambda found: found[0].replace(found[1], str(min(int(found[1]), most))), cell.source)
+    return new_notebook(cells=cells, metadata=book.metadata)
 
 
 def explorer_part(book: NotebookNode, tag: str = "live") -> NotebookNode:

@@ -8,6 +8,10 @@ RUN = """() => { window.vlDied = null;
     window.jupyterapp.shell.currentWidget.sessionContext.statusChanged.connect((_, status) => {
         if (['autorestarting', 'restarting', 'terminating', 'dead'].includes(status)) window.vlDied = status; });
     window.jupyterapp.commands.execute('notebook:run-all-cells'); }"""
+CHANGE = """async path => { const { shell, commands } = window.jupyterapp, old = [...shell.widgets('main')];
+    await commands.execute('docmanager:open', { path });
+    old.forEach(widget => widget.close()); }"""
+CLEAN = "() => { window.jupyterapp.shell.currentWidget.context.model.dirty = false; }"
 DONE = """() => { const w = window.jupyterapp.shell.currentWidget;
                   const code = [...w.content.model.cells].filter(c => c.type === 'code' && c.sharedModel.source.trim());
                   return code.every(c => c.executionCount !== null) && w.sessionContext.session.kernel.status === 'idle'; }"""
@@ -23,7 +27,7 @@ FAILED = """() => { const failed = [];
 RUNNING = """() => { const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];   // the cell that runs now
     return cells.findIndex(c => c.type === 'code' && c.sharedModel.source.trim() && c.executionCount === null); }"""
 SOURCE = "i => window.jupyterapp.shell.currentWidget.content.model.cells.get(i).sharedModel.source"
-ENOUGH = 10             # seconds of a training after which a person presses ■
+ENOUGH = 5              # seconds of a training after which a person presses ■
 STOP = "[data-command='notebook:interrupt-kernel']:visible"
 SETTLED = """() => { const s = document.querySelector('.vl-panel .vl-speed');
                      return s && s.textContent.includes('median of') && !s.classList.contains('vl-old'); }"""
@@ -33,11 +37,27 @@ FILLED = "() => document.querySelector('.vl-panel .js-plotly-plot .scatterlayer 
 def opened(window, address: str, width: int = 1400, scale: float = 1):
     """A page with the notebook open and its kernel idle; it collects what the page complains of."""
     page = window.new_page(viewport={"width": width, "height": 1000}, device_scale_factor=scale)
-    page.complaints = []
+    page.complaints, page.spoilt = [], False
     page.on("pageerror", lambda error: page.complaints.append(f"page error: {error}"))
     page.on("request", lambda r: None if r.url.split(":")[0] in ("data", "blob", "attachment") or "//127.0.0.1" in r.url
             else page.complaints.append(f"request to {r.url}"))
     page.goto(address)
+    return ready(page)
+
+
+def changed(page, notebook: str):
+    """The same page with this notebook in the place of the one that was open, its kernel idle; it complains of nothing yet.
+
+    As whoever clicks on another file: JupyterLab itself, which takes seconds, is not loaded again.
+    """
+    page.evaluate(CLEAN)                                                   # else it would ask whether to save what has run
+    page.complaints.clear()
+    page.evaluate(CHANGE, f"{notebook}.ipynb")
+    return ready(page)
+
+
+def ready(page):
+    """The page once its notebook is drawn and its kernel idle."""
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
     page.wait_for_function(READY, timeout=90_000)
     return page

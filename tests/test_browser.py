@@ -1,6 +1,8 @@
 """The notebooks in a real JupyterLab in a real browser: they run, the explorer's sliders move, and its numbers follow.
 
-Two notebooks run whole, with ■ pressed in their trainings, of the others the cells that their explorer needs: nbval runs all.
+Two notebooks run whole, with ■ pressed in their trainings, of the others what their explorer needs, with brief measurements; all on
+few pictures: nbval runs everything as it is. Both themes of JupyterLab are tried on three panels, and on all where the screenshots
+are wanted.
 Screenshots are left in pytest's temporary folder, or in the folder that VITLAB_SCREENSHOTS names.
 """
 import os
@@ -10,14 +12,15 @@ from pathlib import Path
 import nbformat
 import pytest
 from browser import ROOT, browser, jupyter, missing
-from excerpt import explorer_part, is_live, unrun
+from excerpt import explorer_part, is_live, on_few, unrun
 from nbformat.v4 import new_code_cell, new_notebook
-from page import FILLED, SETTLED, handle, knobs, opened, run, run_impatiently, until
+from page import FAILED, FILLED, SETTLED, changed, handle, knobs, opened, run, run_impatiently, until
 
 from vitlab.widgets.text import digits
 
 pytestmark = pytest.mark.browser
 WHOLE = ("00_start", "02_supervit_training")
+THEMED = ("small", *WHOLE)
 BOOKS = {path.stem: nbformat.read(path, 4) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 EXPLORERS = [name for name, book in BOOKS.items() if any(map(is_live, book.cells)) and name not in WHOLE]
 MINUTES = 20                                # for all cells of one notebook on a busy machine
@@ -43,6 +46,10 @@ import torch, vitlab
 net = vitlab.create("dense", "micro_patch8", num_classes=10)
 _ = torch.nn.init.constant_(net.vit.head.bias, float("nan"))
 vitlab.explore(net, vitlab.data.shapes("val", n=12))
+"""
+BRIEF = """
+from vitlab.widgets import engine
+engine.SECONDS = 0.1
 """
 FOREVER = "import time; time.sleep(3600)"
 OTHER_ANSWER = "before => document.querySelector('.vl-panel .vl-answer').textContent !== before"
@@ -84,19 +91,25 @@ def lab(tmp_path_factory):
         yield server, window, served, shots
 
 
+@pytest.fixture(scope="module")
+def pages():
+    """The page that is open, for the next notebook."""
+    return []
+
+
 @pytest.fixture
-def open_page(lab):
-    """Opens a notebook; what is open is closed, and its kernel shut down, when the test ends."""
+def open_page(lab, pages):
+    """Opens a notebook; its kernel is shut down when the test ends. The page is kept unless something in it has failed."""
     server, window, served, _ = lab
-    pages = []
 
     def open_page(name, book):
         nbformat.write(unrun(book), served / f"{name}.ipynb")
-        pages.append(opened(window, server.page(name)))
-        return pages[-1]
+        pages[:] = [changed(pages[0], name) if pages else opened(window, server.page(name))]
+        return pages[0]
     yield open_page
-    for page in pages:
-        page.close()
+    if not pages or pages[0].evaluate(FAILED) or pages[0].spoilt:
+        while pages:
+            pages.pop().close()
     server.end_kernels()
     assert server.kernels() == []
 
@@ -112,13 +125,18 @@ def test_there_are_notebooks_to_run():
 def test_a_notebook_runs_in_the_browser_and_its_explorer_answers(lab, open_page, name):
     *_, shots = lab
     book = BOOKS.get(name) or new_notebook(cells=[new_code_cell(SMALL.strip(), metadata={"tags": ["live"]})])
-    page = open_page(name, book if name in WHOLE else explorer_part(book))
+    book = on_few(book if name in WHOLE else explorer_part(book))
+    book.cells[:0] = [new_code_cell(BRIEF.strip())] if name in EXPLORERS else []
+    page = open_page(name, book)
     try:
         print(f"{name}: {run_impatiently(page, MINUTES)} trainings ended by ■")
-        drive(page, shots / name)
+        drive(page, shots / name, brief=name in EXPLORERS)
+        if name in THEMED or "VITLAB_SCREENSHOTS" in os.environ:
+            change_themes(page, shots / name)
         assert page.evaluate(OUTPUTS) == [1, 0], "the panel takes the place of the stored picture"
         assert page.complaints == []
     except BaseException:
+        page.spoilt = True
         page.screenshot(path=shots / f"{name}-failed.png")
         raise
 
@@ -164,8 +182,8 @@ def test_a_governor_is_watched_in_the_browser(lab, open_page):
     assert page.complaints == []
 
 
-def drive(page, shot):
-    """Move sliders by keyboard and by mouse; the tokens and the number must follow.
+def drive(page, shot, brief=False):
+    """Move sliders by keyboard and by mouse; the tokens and the number must follow, and before a measurement that is not brief ends.
 
     With first slider and keep rate at their ends every patch stays to the last block. The keep rate, or the first slider where
     there is none, changes every answer; any other slider is moved as well.
@@ -193,7 +211,8 @@ def drive(page, shot):
     page.keyboard.press("Home")
     until(page, OTHER_ANSWER, arg=before, polling="raf")
     until(page, SETTLED)
-    delay(page, ("ArrowRight", "ArrowLeft"))
+    if not brief:
+        delay(page, ("ArrowRight", "ArrowLeft"))
     if last == first:
         page.keyboard.press("Home")
         until(page, SETTLED)
@@ -225,6 +244,11 @@ def drive(page, shot):
     until(page, FILLED)
     assert panel.locator(".vl-note").inner_text() == ""
     until(page, MARKED)                                                    # the patch that was chosen, after all of that
+
+
+def change_themes(page, shot):
+    """Light and dark, with a picture of each."""
+    panel = page.locator(".vl-panel").first
     for theme in ("Light", "Dark"):
         page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
         page.wait_for_timeout(800)

@@ -48,7 +48,7 @@ def data():
 
 
 @pytest.mark.parametrize(("backbone", "grids", "reuse", "cost", "count"), CASCADES)
-def test_costs_and_parameters_are_the_papers(backbone, grids, reuse, cost, count):
+def test_costs_and_parameters_are_the_papers(weightless, backbone, grids, reuse, cost, count):
     reused = {"features": "F" in reuse, "relations": "R" in reuse}
     method = vitlab.create("dvt", backbone, grids=grids, upsample="official", **reused).eval()
     assert audit(method, torch.zeros(1, 3, 224, 224))["total"] == pytest.approx(cost, abs=1e-4)
@@ -56,13 +56,13 @@ def test_costs_and_parameters_are_the_papers(backbone, grids, reuse, cost, count
 
 
 @pytest.mark.parametrize(("reuse", "switch", "cost"), ABLATIONS)
-def test_every_switch_costs_what_the_paper_says(reuse, switch, cost):
+def test_every_switch_costs_what_the_paper_says(weightless, reuse, switch, cost):
     knobs = {"features": "F" in reuse, "relations": "R" in reuse, "upsample": "official", **switch}
     method = vitlab.create("dvt", "t2t_vit_12", grids=(7, 10), **knobs).eval()
     assert audit(method, torch.zeros(1, 3, 224, 224))["total"] == pytest.approx(cost, abs=1.01e-4)
 
 
-def test_what_runs_is_counted_like_the_official_operators():
+def test_what_runs_is_counted_like_the_official_operators(weightless):
     """Our upsampling does no multiply-adds that torch counts; what else runs is the same."""
     image = torch.zeros(1, 3, 224, 224)
     ours, official = (vitlab.create("dvt", "t2t_vit_12", grids=(7, 10), upsample=how).eval() for how in ("grid", "official"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from excerpt import bound, explorer_part, is_live, needed, unrun
+from excerpt import bound, explorer_part, is_live, needed, on_few, unrun
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -47,6 +47,14 @@ def test_only_the_explorers_picture_is_kept_from_an_earlier_run():
     assert [cell.get("outputs") for cell in made.cells] == [None, [], [PICTURE], []]
     assert not any(cell.get("execution_count") for cell in made.cells)
     assert made.metadata.kernelspec.name == "python3"
+
+
+def test_few_pictures_are_fewer_and_a_training_keeps_its_own():
+    made = on_few(book("a = sweep(net, test.first(400), batch=64, rounds=3)", "b = shapes(n=150), net.first(8)",
+                       "fit(net, Recipe(batch=64), val=test.first(500))", live="panel"))
+    assert [cell.source for cell in made.cells[1:4]] == [
+        "a = sweep(net, test.first(32), batch=8, rounds=1)", "b = shapes(n=150), net.first(8)",
+        "fit(net, Recipe(batch=64), val=test.first(500))"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
