@@ -346,16 +346,21 @@ def governor() -> str:
 
 def gpu_points() -> str:
     """SuperViT's points in batches, and one picture at a time with and without CUDA graphs."""
-    columns, hows = {}, {}
+    columns, hows, said = {}, {}, []
     for precision in ("fp32", "bf16"):
         rows = read(f"throughput_deit_small_cuda_{precision}").set_index("name")
         columns |= {"promised": rows.flops_speed_up, f"{precision}, batch {int(rows.batch.iloc[0])}": rows.speed_up,
                     f"its energy, {precision}": rows.joules["timm dense"] / rows.joules}
         alone = read(f"latency_deit_small_cuda_{precision}").pivot(index="name", columns="how", values="median_ms")
+        kept, share = rows.speed_up_over_flops.drop("timm dense"), alone.graphs / alone.eager
+        took = 1000 * rows.batch / rows.images_per_s
+        said.append(f"In {precision} the points reach {kept.min():.2f} to {kept.max():.2f} of their promise: timm's pass takes "
+                    f"{took['timm dense']:.0f} ms, theirs {took.drop('timm dense').min():.0f} to {took.max():.0f}; as a CUDA graph "
+                    f"one picture takes {share.min():.0%} to {share.max():.0%} of the time.")
         hows |= {f"one picture, {precision}": alone.eager, "as a CUDA graph" + " " * len(hows): alone.graphs}
     table = pd.DataFrame({name: values.map("{:.2f}×".format) for name, values in columns.items()}).join(
         pd.DataFrame({name: values.map("{:.1f} ms".format) for name, values in hows.items()}))
-    return f"{markdown(table.reset_index(names='length, keep'))}\n\n{where(rows.iloc[0])}"
+    return f"{markdown(table.reset_index(names='length, keep'))}\n\n{' '.join(said)} {where(rows.iloc[0])}"
 
 
 def gpu_methods() -> str:
