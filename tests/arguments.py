@@ -44,6 +44,7 @@ class World:
         self.spvit = made("spvit", "micro_patch8").eval()
         self.tome = made("tome", "micro_patch8").eval()
         self.exit = vitlab.EarlyExit(self.net, self.net.points[:2])
+        self.forced = vitlab.Forced(self.net, [3], [4])
         self.tla = vitlab.TLA(2, 32).eval()
         self.set = data.shapes("val", size=32, n=12)
         self.images, self.picture = self.set.images(range(4)), self.set.picture(0)
@@ -137,9 +138,12 @@ def optional(kind):
 
 # Nets and measuring
 
-for method in ("net", "dense", "revit", "dvt", "svit", "spvit", "tome", "exit"):
+for method in ("net", "dense", "revit", "dvt", "svit", "spvit", "tome", "exit", "forced"):
     call(f"{method}()", lambda w, method=method: (getattr(w, method), {"images": w.images, "point": None, "trace": None}),
          trace=lambda w: [*OBJECTS, vitlab.Trace, w.trace])
+call("Forced", lambda w: (vitlab.Forced, {"method": w.net, "keep": [3], "drop": [4], "grid": None}),
+     method=lambda w: [*nets(w), w.dense, w.tome], grid=lambda w: [*WHOLE, 2],
+     **dict.fromkeys(("keep", "drop"), lambda w: [3, "x", {}, THING, None, [1.5], [-1], ["a"], [True] * 3, [[1]], [3, 4]]))
 call("gmacs", lambda w: (vitlab.gmacs, {"method": w.net, "images": w.images, "point": None}))
 call("parameters", lambda w: (measure.parameters, {"method": w.net}),
      method=lambda w: [net for net in nets(w) if not isinstance(net, nn.Module)])

@@ -14,6 +14,7 @@ from vitlab import tokens as tokens
 from vitlab.cascade import budget as budget
 from vitlab.checkpoint import save as save
 from vitlab.edge import export as export
+from vitlab.forced import Forced as Forced
 from vitlab.governor import Governor as Governor
 from vitlab.measure import answers as answers
 from vitlab.measure import gmacs as gmacs
