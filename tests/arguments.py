@@ -176,6 +176,8 @@ call("exits", lambda w: (measure.exits, {"method": w.dvt, "data": w.set, "criter
      method=lambda w: [*nets(w), w.net], criterion=optional("criterion_"))
 call("leaving", lambda w: (measure.leaving, {"method": w.dvt, "images": w.images, "point": None}),
      method=lambda w: [*nets(w), w.net])
+call("depth", lambda w: (measure.depth, {"method": w.net, "image": w.images[0], "point": None, "stop": None}),
+     image=KINDS["images"])
 call("focus", lambda w: (measure.focus, {"method": w.net, "data": w.set, "point": None, "batch": 50}))
 call("by_region", lambda w: (measure.by_region, {"method": w.net, "data": w.set, "point": None, "batch": 50}))
 call("agreement", lambda w: (measure.agreement, {"traces": {"a": w.trace, "b": w.trace}}),
@@ -368,6 +370,8 @@ call("plots.boxes", lambda w: (plots.boxes, {"pictures": [w.picture], "classes":
                      {"a": [{"boxes": np.array([[1.0, 1, 2, 2]]), "labels": np.array([7])}]}])
 for name in ("by_batch", "by_group", "exits", "fates", "speed", "tokens_by_layer", "tradeoff"):
     call(f"plots.{name}", lambda w, name=name: (getattr(plots, name), {"data": w.frame}), data=frames)
+call("plots.depth", lambda w: (plots.depth, {"data": measure.depth(w.net, w.images[0]), "classes": None, "most": 4}),
+     data=frames, most=lambda w: WHOLE, classes=lambda w: [3, THING, [], {}, ["a"]])
 call("plots.kept_by", lambda w: (plots.kept_by, {"picture": w.picture, "traces": {"a": w.trace}, "row": 0}),
      traces=lambda w: [None, *OBJECTS, {}, {"a": 3}, {"a": vitlab.Trace()}, w.trace])
 call("plots.claims", lambda w: (plots.claims, {"data": pd.DataFrame({"paper": ["A"], "verdict": ["holds"]})}), data=frames)
