@@ -30,7 +30,7 @@ ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods kno
     "official": {"methods", "checkpoint"}, "sharing": {"methods", "checkpoint", "data", "evaluation"},
     "governor": {"measure", "evaluation", "threads"}, "serving": {"backbones", "data", "evaluation"},
     "plots": {"trace", "data"},
-    "widgets": {"plots", "measure", "attribution", "trace", "data", "backbones"},
+    "widgets": {"plots", "measure", "attribution", "trace", "data", "backbones", "forced"},
 }
 HEAVY = {"plotly", "ipywidgets", "captum", "fvcore", "datasets", "kaleido", "anywidget", "matplotlib",
          "onnx", "onnxruntime", "onnxscript", "pycocotools"}

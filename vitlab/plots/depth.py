@@ -48,7 +48,9 @@ def depth(data: DataFrame, classes: Sequence[str] | None = None, *, most: int = 
     for place in range(1, len(spots)):
         if stages[place] != stages[place - 1]:
             figure.add_vline(x=place + 0.5, line={"color": GRID, "width": 2})
-    dress(figure, width=None, height=260, legend=LEGEND_ABOVE, hovermode="x unified", margin={"l": 52, "r": 12, "t": 34, "b": 44})
+    dress(figure, width=None, height=240, autosize=True, legend=LEGEND_ABOVE, hovermode="x unified",
+          margin={"l": 52, "r": 12, "t": 30, "b": 42})
     few = spots.index[::1 + len(spots) // 16]
     figure.update_xaxes(title_text="layer", tickvals=[x[i] for i in few], ticktext=[str(spots.layer[i]) for i in few])
-    return figure.update_yaxes(title_text="probability (%)", range=[-3, 103])
+    figure.update_xaxes(title_font_size=12, tickfont_size=11)
+    return figure.update_yaxes(title_text="probability (%)", title_font_size=12, tickfont_size=11, rangemode="tozero")
