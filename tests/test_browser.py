@@ -252,6 +252,8 @@ def force(page, panel, shot):
     for theme in ("Dark", "Light"):
         page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
         page.wait_for_timeout(800)
+        if mode.is_enabled():
+            until(page, MARKED)
         panel.screenshot(path=f"{shot}-hand-{theme.lower()}.png")
     panel.get_by_role("button", name="along the depth").click()
     if mode.is_enabled():

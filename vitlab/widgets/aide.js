@@ -93,14 +93,8 @@ function furnish(panel, model) {
   };
   const marks = [...panel.querySelectorAll(".vl-picture")].map((frame) => pointing(frame, model, choose, turn));
   const draw = () => marks.forEach((mark) => mark());
-  let due = 0, fits = 0;
-  const fit = () => {                                                       // a figure drawn after the panel had its width
-    const wide = [...panel.querySelectorAll(".js-plotly-plot")].filter((plot) => plot.offsetParent)
-      .map((plot) => [plot.clientWidth, plot.querySelector(".main-svg")?.clientWidth ?? plot.clientWidth]);
-    if (wide.every(([room, drawn]) => Math.abs(room - drawn) < 3)) fits = 0;
-    else if (fits++ < 5) window.dispatchEvent(new Event("resize"));
-  };
-  const soon = () => { due ||= setTimeout(() => { due = 0; name(panel, model); draw(); fit(); }, 60); };
+  let due = 0;
+  const soon = () => { due ||= setTimeout(() => { due = 0; name(panel, model); draw(); }, 60); };
   const shown = ["patch", "grid", "keep", "drop", "hand"].map((trait) => `change:${trait}`);
   shown.forEach((change) => model.on(change, draw));
   model.on("change:forcing", soon);
@@ -108,6 +102,8 @@ function furnish(panel, model) {
   changes.observe(panel, { subtree: true, childList: true, characterData: true });
   const widths = new ResizeObserver(() => { soon(); window.dispatchEvent(new Event("resize")); });   // plotly fits its figure
   widths.observe(panel);
+  const sizes = new ResizeObserver(soon);                                   // of pictures, too: a change of theme takes their size away
+  panel.querySelectorAll(".vl-picture img").forEach((picture) => sizes.observe(picture));
   panel.addEventListener("keydown", (event) => {                            // or an arrow moves the notebook to the next cell
     if (event.target.closest(OWN_KEYS) && event.key !== "Escape" && !(event.ctrlKey || event.metaKey || event.altKey))
       event.stopPropagation();
@@ -116,6 +112,7 @@ function furnish(panel, model) {
   return () => {
     changes.disconnect();
     widths.disconnect();
+    sizes.disconnect();
     shown.forEach((change) => model.off(change, draw));
     model.off("change:forcing", soon);
   };

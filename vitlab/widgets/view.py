@@ -93,7 +93,9 @@ class View:
         """What the net would answer after every block."""
         figure, self.knew.value = depth(rows, classes), sentence
         self.deep.data = []
-        self.deep.layout = figure.update_layout(height=DEPTH).layout
+        size = ("width", "height", "autosize")                             # told again, they would be fixed at what they are
+        told = {key: value for key, value in figure.layout.to_plotly_json().items() if key not in size}
+        self.deep.layout.update({"shapes": [], **told}, overwrite=True)
         self.deep.add_traces(figure.data)
         self.depth.remove_class("vl-old")
         self.deep._widget_layout, self.deep._widget_data = deepcopy(self.deep._layout_obj._props), deepcopy(self.deep._data)
