@@ -127,6 +127,12 @@ def test_an_exit_tells_what_it_needs_and_how_sure_it_is():
             assert row.threshold == needs[stage] if stage < len(needs) else pd.isna(row.threshold)
         assert frame.threshold.notna().sum() == 10 * sum(stage < len(needs) for stage in ends.index)
     assert measure.depth(made("dense"), image).threshold.isna().all()
+    net = made("dvt")
+    nested = vitlab.EarlyExit(net, (net.Point(1.0), net.Point((1.0, 0.0))))     # both are cascades themselves
+    frame = measure.depth(nested, image, nested.Point(1.0))
+    told = frame[frame.threshold.notna()].drop_duplicates(["stage", "inner", "layer"])
+    assert told[["stage", "inner", "layer"]].values.tolist() == [[0, "2", 4]]
+    assert plots.depth(frame).layout.shapes[0].x0 == 4.5                   # a line between stages, also inner ones
 
 
 def test_it_stops_when_asked_and_takes_one_image():

@@ -41,6 +41,7 @@ def depth(method: nn.Module, image: Tensor, point: Any = None, *, stop: Callable
         raise ValueError(f"depth looks at one image [3, S, S] at a time, not at {list(image.shape)}; give images[0]")
     trace, rows = Trace(), []
     method(image, point, trace)
+    ends = {part.stage: part for part in trace.layers}                     # the last block before each exit
     sure = CRITERIA[getattr(method, "criterion", "confidence")]
     for stages, parts in groupby(trace.layers, attrgetter("stages")):
         parts = list(parts)
@@ -52,7 +53,7 @@ def depth(method: nn.Module, image: Tensor, point: Any = None, *, stop: Callable
                 return None
             with silent_after(method, passed.blocks - len(parts) + number + 1):
                 logits = path(image)
-            needs = threshold(method, point, part.stage) if part is parts[-1] else nan
+            needs = threshold(method, point, part.stage) if part is ends[part.stage] else nan
             rows.append(pd.DataFrame({
                 **part.place, "class": range(logits.shape[1]), "logit": logits[0].float().cpu(),
                 "probability": logits[0].float().softmax(-1).cpu(), "score": float(sure(logits, image, part.stage)),
