@@ -60,10 +60,10 @@ def test_one_sentence_says_what_changed(panel, net, images):  # noqa: F811
     assert told.startswith("by hand, 3 patches dropped and 1 patch kept: ")
     assert f"“{before['prediction']}” {100 * before['confidence']:.0f} % → " in told
     assert f"{100 * now['confidence']:.0f} %" in told
-    assert "as many multiply-adds" in told and f"{now['tokens']} patches at the end as before" in told
+    assert "as many multiply-adds" in told and f"{now['tokens']} patches left as before" in told
     assert panel.set(keep=1.0).wait(QUICK), panel.last_error               # it stays, at another point
     told = words(panel.view.hand.value)
-    assert re.search(r"[\d.]+ instead of [\d.]+ M multiply-adds · 46 instead of 49 patches at the end", told), told
+    assert re.search(r"[\d.]+ instead of [\d.]+ M multiply-adds · 46 instead of 49 patches left", told), told
     assert panel.controls.free.disabled is False
     panel.controls.free.click()
     assert panel.wait(QUICK) and panel.view.hand.value == "" and panel.result["forced"] is None
@@ -77,6 +77,18 @@ def test_the_line_of_code_gives_the_same(panel, net, images):  # noqa: F811
     with torch.no_grad():
         exec(line, space)
     assert float(space["logits"][0].softmax(-1).max()) == pytest.approx(panel.result["confidence"], abs=1e-5)
+
+
+def test_what_is_taken_away_tells_of_it(panel, tmp_path):
+    panel.controls.deep.value = True
+    assert panel.force(drop=[4]).wait(QUICK), panel.last_error
+    page = panel.save(tmp_path / "panel.html").read_text()
+    assert panel.view.hand.value in page and panel.view.knew.value in page and "vitlab.Forced(net, drop=[4], grid=7)" in page
+    assert page.count("Plotly.newPlot(") == 2
+    panel.controls.deep.value = False
+    assert panel.force().wait(QUICK), panel.last_error
+    page = panel.save(tmp_path / "panel.html").read_text()
+    assert 'class="vl-hand"' not in page and page.count("Plotly.newPlot(") == 1
 
 
 def test_nothing_forced_and_nothing_opened_computes_nothing_more(net, images, monkeypatch):  # noqa: F811

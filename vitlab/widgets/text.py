@@ -41,8 +41,8 @@ def by_hand(hand: Hand, look: Look, free: Look, named: Callable[[int], str]) -> 
     then = then if look.prediction == free.prediction else f"“{escape(named(look.prediction))}” {then}"
     cost = ("as many multiply-adds" if abs(look.gmacs / free.gmacs - 1) < 5e-4 else
             f"{macs(look.gmacs, free.gmacs)} instead of {macs(free.gmacs)} multiply-adds")
-    tokens = (f"{look.tokens} patches at the end as before" if look.tokens == free.tokens else
-              f"{look.tokens} instead of {free.tokens} patches at the end")
+    tokens = (f"{look.tokens} patches left as before" if look.tokens == free.tokens else
+              f"{look.tokens} instead of {free.tokens} patches left")
     return f"<b>by hand</b>, {' and '.join(told)}: {first} → <b>{then}</b> · {cost} · {tokens}"
 
 
