@@ -293,7 +293,7 @@ def test_a_pit_drops_by_hand_on_every_grid(monkeypatch, persist, ragged):
 
 
 @torch.no_grad()
-def test_what_measures_a_method_measures_it_by_hand():
+def test_what_measures_a_method_measures_it_by_hand(tmp_path):
     net, images = ragged_spvit(), vitlab.data.shapes("val", n=4)
     forced = vitlab.Forced(net, drop=range(10))
     pixels = images.images(range(4))
@@ -314,8 +314,10 @@ def test_what_measures_a_method_measures_it_by_hand():
     for point, said in zip(net.points, forced.together(pixels, net.points), strict=True):
         torch.testing.assert_close(said, forced(pixels, point), atol=1e-5, rtol=1e-5)
     assert len(list(forced.losses(pixels, torch.tensor([0, 1, 2, 3])))) > 0
+    with pytest.raises(ValueError, match="no fixed graph can hold"):
+        vitlab.export(vitlab.Forced(net, [1]), tmp_path / "net.pt2", net.Point(7, 0.5))
     with pytest.raises(ValueError, match="is not what it was made as"):
-        vitlab.save(vitlab.Forced(net, [1]), "nowhere.safetensors")
+        vitlab.save(vitlab.Forced(net, [1]), tmp_path / "net.safetensors")
 
 
 # What contradicts itself

@@ -92,6 +92,9 @@ class Orders:
         if len(stay) > 1:
             raise ValueError(f"of one image {min(stay)} patches would stay and of another {max(stay)}, where all have the same "
                              "number; drop as many of each, or give one image at a time")
+        if min(stay) < 1:
+            raise ValueError("all patches that are still there are dropped by hand, and nothing is left to look at; leave at "
+                             "least one of them")
         if len(set(kept)) * len(set(gone)) > 1:                             # another number in each
             return torch.cat([self.picked(rule, *row) for row in zip(
                 score.split(1), said.split(1), kept, gone, [*stay] * len(kept), strict=True)])
@@ -119,8 +122,9 @@ class Forced(nn.Module):
     many stay: who is forced in pushes out the weakest of the others, who is forced out lets the next one in, and only if a person
     drops more than it leaves room for do fewer stay. Where each image has a number of its own, it has one more or less.
     grid: patches per side of the grid that the numbers count; on another grid, what lies there (None: the grid they come to).
-    It owns no parameters of its own, and training forces nothing. Raises ValueError, in one sentence, for a method that drops no
-    patch, for a patch that the grid lacks, for one that is kept and dropped, and for more than there is room for.
+    It owns no parameters of its own; training forces nothing, and no file is exported of it. Raises ValueError, in one sentence,
+    for a method that drops no patch, for a patch that the grid lacks, for one that is kept and dropped, and for more than there is
+    room for.
     """
 
     def __init__(self, method: nn.Module, keep: Sequence[int] | Tensor = (), drop: Sequence[int] | Tensor = (),
@@ -131,7 +135,7 @@ class Forced(nn.Module):
         if not can_be(method):
             raise ValueError(f"{type(method).__name__} leaves no patch out, so none can be forced to stay or to go; take a net "
                              "that drops patches, such as SuperViT, SPViT or SViT")
-        self.method, self.vit, self.Point, self.points = method, method.vit, method.Point, method.points
+        self.method, self.vit, self.Point = method, method.vit, method.Point
         self.orders = Orders(keep, drop, grid)
         for name in ("made", "check", "token_macs", "exit_names", "criterion"):
             if hasattr(method, name):
@@ -142,6 +146,11 @@ class Forced(nn.Module):
 
     def extra_repr(self) -> str:
         return repr(self.orders)
+
+    @property
+    def points(self) -> Sequence[Any]:
+        """The method's."""
+        return self.method.points
 
     @property
     def adaptive(self) -> bool | str:
