@@ -1,14 +1,17 @@
 """What if, and along the depth, in the panel: it shows what `vitlab.Forced` and `measure.depth` say; unasked, nothing runs."""
+import random
 import re
 
 import pytest
 import torch
 from desk import QUICK, images, net, short  # noqa: F401
 from test_forced import ragged_spvit, ragged_svit
+from test_widgets import counted
 
 import vitlab
 from vitlab import measure
 from vitlab.widgets import engine, explore
+from vitlab.widgets.door import LIVE
 from vitlab.widgets.records import Hand
 
 
@@ -197,6 +200,42 @@ def test_the_life_of_a_patch_says_that_a_person_decided_it(panel):
     assert panel.set(length=4).wait(QUICK), panel.last_error
     assert "dropped by hand" in panel.view.life.value
     assert panel.force().wait(QUICK) and "by hand" not in panel.view.life.value
+
+
+def test_what_was_opened_leaves_nothing_behind(net, images):  # noqa: F811
+    def run():
+        made = explore(net, images, batch=1, name="cell")
+        made.controls.deep.value = True
+        assert made.wait(QUICK), made.last_error
+        assert made.force(drop=[3]).wait(QUICK), made.last_error
+        return made
+    run()
+    widgets = counted()
+    for _ in range(2):
+        last = run()
+    assert counted() == widgets
+    last.close()
+    LIVE.clear()
+
+
+def test_hundreds_of_turns_and_moves_end_where_the_last_one_said(panel):
+    draw = random.Random(0)
+    for _ in range(300):
+        kind = draw.random()
+        if kind < 0.6:
+            click(panel, draw.randrange(2), draw.randrange(3))
+        elif kind < 0.9:
+            panel.controls.named()["keep"].value = draw.choice((0.5, 0.7, 1.0))
+        else:
+            panel.controls.deep.value = draw.random() < 0.5
+    panel.controls.deep.value = True
+    click(panel, 6, 6)
+    assert panel.wait(QUICK), panel.last_error
+    hand = panel.hand
+    assert 48 in hand.keep and panel.result["forced"] == {"keep": hand.keep, "drop": hand.drop, "grid": 7}
+    assert (list(panel.view.aide.keep), list(panel.view.aide.drop)) == (list(hand.keep), list(hand.drop))
+    assert panel.result["point"].keep == panel.controls.named()["keep"].value
+    assert panel.deep == panel.asked.sight and "vl-old" not in panel.view.depth._dom_classes
 
 
 def test_hands_move_from_grid_to_grid():
