@@ -310,10 +310,15 @@ def test_what_measures_a_method_measures_it_by_hand(tmp_path):
         assert torch.equal(said, vitlab.Forced(net, drop=[1, 2])(pixels, cascade.stages[stage]))
         assert torch.equal(said, forced.through([stage])(pixels))
         assert torch.equal(said, forced.outcomes(pixels)[0][stage])
-    forced = vitlab.Forced(net, drop=[1, 2], grid=7)
-    for point, said in zip(net.points, forced.together(pixels, net.points), strict=True):
-        torch.testing.assert_close(said, forced(pixels, point), atol=1e-5, rtol=1e-5)
+    many = vitlab.Forced(net, drop=[1, 2], grid=7)
+    for point, said in zip(net.points, many.together(pixels, net.points), strict=True):
+        torch.testing.assert_close(said, many(pixels, point), atol=1e-5, rtol=1e-5)
     assert len(list(forced.losses(pixels, torch.tensor([0, 1, 2, 3])))) > 0
+    twin = deepcopy(forced)
+    assert twin.exits.func.__self__ is twin and twin.check.__self__ is twin.method is not cascade
+    for said in (forced, vitlab.EarlyExit(vitlab.Forced(net, [1]), cascade.stages)):
+        with pytest.raises(ValueError, match="are forced already, and nobody could tell whose word counts"):
+            vitlab.Forced(said, [2])
     with pytest.raises(ValueError, match="no fixed graph can hold"):
         vitlab.export(vitlab.Forced(net, [1]), tmp_path / "net.pt2", net.Point(7, 0.5))
     with pytest.raises(ValueError, match="is not what it was made as"):

@@ -123,8 +123,8 @@ class Forced(nn.Module):
     drops more than it leaves room for do fewer stay. Where each image has a number of its own, it has one more or less.
     grid: patches per side of the grid that the numbers count; on another grid, what lies there (None: the grid they come to).
     It owns no parameters of its own; training forces nothing, and no file is exported of it. Raises ValueError, in one sentence,
-    for a method that drops no patch, for a patch that the grid lacks, for one that is kept and dropped, and for more than there is
-    room for.
+    for a method that drops no patch, for a patch that the grid lacks, for one that is kept and dropped, and for more than there
+    is room for.
     """
 
     def __init__(self, method: nn.Module, keep: Sequence[int] | Tensor = (), drop: Sequence[int] | Tensor = (),
@@ -132,6 +132,9 @@ class Forced(nn.Module):
         super().__init__()
         if not hasattr(method, "points") or not hasattr(method, "Point"):
             raise ValueError(f"patches are forced in a method, not in a {type(method).__name__}; make one with vitlab.create")
+        if already(method):
+            raise ValueError("patches of this net are forced already, and nobody could tell whose word counts; say all of it in "
+                             "one Forced(net, keep, drop)")
         if not can_be(method):
             raise ValueError(f"{type(method).__name__} leaves no patch out, so none can be forced to stay or to go; take a net "
                              "that drops patches, such as SuperViT, SPViT or SViT")
@@ -202,12 +205,17 @@ class Forced(nn.Module):
 
 def places(method: nn.Module) -> list[nn.Module]:
     """The parts of a method that drop patches and ask whom they may."""
-    return [part for part in method.modules() if not isinstance(part, Forced) and hasattr(part, "forced")]
+    return [part for part in method.modules() if hasattr(part, "forced")]
+
+
+def already(method: nn.Module) -> bool:
+    """Does somebody have a say in this method already?"""
+    return any(isinstance(part, Forced) for part in method.modules())
 
 
 def can_be(method: nn.Module) -> bool:
     """Can patches of this method be forced to stay or to go?"""
-    return bool(places(method))
+    return bool(places(method)) and not already(method)
 
 
 def read(said: Any, name: str) -> tuple[int, ...] | Tensor:
