@@ -69,7 +69,7 @@ def test_a_dense_net_equals_its_head_block_by_block(backbone):
     torch.testing.assert_close(wide(measure.depth(net, image[0])), torch.cat(rows), atol=1e-5, rtol=1e-5)
 
 
-def class_tokens(net, image, point, monkeypatch):
+def class_tokens(net, image, point):
     """The class token after every block, from the first norm of the next block and the last norm."""
     seen = []
     doors = [block.norm1 for block in net.vit.blocks[1:]] + [net.vit.norm]
@@ -82,9 +82,9 @@ def class_tokens(net, image, point, monkeypatch):
 
 @pytest.mark.parametrize("name", ["supervit", "spvit", "spvit-ragged", "tome"])
 @torch.no_grad()
-def test_a_net_that_drops_equals_its_head_on_the_class_token(name, monkeypatch):
+def test_a_net_that_drops_equals_its_head_on_the_class_token(name):
     net, point, image = NETS[name](), POINTS.get(name), pictures(1)
-    rows = [net.vit.head(net.vit.norm(token)[:, 0]) for token in class_tokens(net, image, point, monkeypatch)]
+    rows = [net.vit.head(net.vit.norm(token)[:, 0]) for token in class_tokens(net, image, point)]
     torch.testing.assert_close(wide(measure.depth(net, image, point)), torch.cat(rows), atol=1e-5, rtol=1e-5)
 
 

@@ -11,6 +11,7 @@ import vitlab
 from vitlab import attribution, measure
 from vitlab.block import attention, cls_attention, mlp, qkv
 from vitlab.methods.spvit.selector import Others
+from vitlab.methods.svit.select import best
 from vitlab.tokens import take
 
 KEEP, DROP = [0, 17, 30], [3, 24, 25]
@@ -41,7 +42,6 @@ def ragged_svit():
 
 
 def every(odds, before):
-    from vitlab.methods.svit.select import best
     return best(odds, odds.shape[1], before)
 
 
@@ -193,8 +193,8 @@ def test_spvit_equals_a_gather_by_hand(kind, ragged):
                 body = x[:, 1:]
                 score = net.scorer(layer)(body, Others(lambda f: f.mean(1, keepdim=True), None))[0, :len(ids)]
                 if ragged:
-                    best = score.argsort(descending=True)[:max(round(float(score.sum() * rule[layer])), 1)].tolist()
-                    top = [i for i in range(len(ids)) if int(ids[i]) in KEEP or i in best and int(ids[i]) not in DROP]
+                    first = score.argsort(descending=True)[:max(round(float(score.sum() * rule[layer])), 1)].tolist()
+                    top = [i for i in range(len(ids)) if int(ids[i]) in KEEP or i in first and int(ids[i]) not in DROP]
                 else:
                     top = chosen(score, rule[layer], ids)
                 gone = [i for i in range(len(ids)) if i not in top]
