@@ -36,8 +36,9 @@ def by_hand(hand: Hand, look: Look, free: Look, named: Callable[[int], str]) -> 
     """What a person has forced, and what it changed: `free` is the same picture with nothing forced."""
     told = [f"{count} patch{'es' if count > 1 else ''} {word}" for count, word in (
         (len(hand.drop), "dropped"), (len(hand.keep), "kept")) if count]
-    first = f"“{escape(named(free.prediction))}” {percent(free.confidence)}"
-    then = percent(look.confidence)
+    fine = percent(free.confidence) == percent(look.confidence)            # then a tenth of a percent may tell
+    before, then = (percent(part.confidence, int(fine)) for part in (free, look))
+    first = f"“{escape(named(free.prediction))}” {before}"
     then = then if look.prediction == free.prediction else f"“{escape(named(look.prediction))}” {then}"
     cost = ("as many multiply-adds" if abs(look.gmacs / free.gmacs - 1) < 5e-4 else
             f"{macs(look.gmacs, free.gmacs)} instead of {macs(free.gmacs)} multiply-adds")
@@ -96,8 +97,8 @@ def digits(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+def percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
 
 
 def sentence(error: Exception) -> str:
