@@ -44,6 +44,7 @@ class World:
         self.spvit = made("spvit", "micro_patch8").eval()
         self.tome = made("tome", "micro_patch8").eval()
         self.exit = vitlab.EarlyExit(self.net, self.net.points[:2])
+        self.forced = vitlab.Forced(self.net, [3], [4])
         self.tla = vitlab.TLA(2, 32).eval()
         self.set = data.shapes("val", size=32, n=12)
         self.images, self.picture = self.set.images(range(4)), self.set.picture(0)
@@ -137,9 +138,12 @@ def optional(kind):
 
 # Nets and measuring
 
-for method in ("net", "dense", "revit", "dvt", "svit", "spvit", "tome", "exit"):
+for method in ("net", "dense", "revit", "dvt", "svit", "spvit", "tome", "exit", "forced"):
     call(f"{method}()", lambda w, method=method: (getattr(w, method), {"images": w.images, "point": None, "trace": None}),
          trace=lambda w: [*OBJECTS, vitlab.Trace, w.trace])
+call("Forced", lambda w: (vitlab.Forced, {"method": w.net, "keep": [3], "drop": [4], "grid": None}),
+     method=lambda w: [*nets(w), w.dense, w.tome], grid=lambda w: [*WHOLE, 2],
+     **dict.fromkeys(("keep", "drop"), lambda w: [3, "x", {}, THING, None, [1.5], [-1], ["a"], [True] * 3, [[1]], [3, 4]]))
 call("gmacs", lambda w: (vitlab.gmacs, {"method": w.net, "images": w.images, "point": None}))
 call("parameters", lambda w: (measure.parameters, {"method": w.net}),
      method=lambda w: [net for net in nets(w) if not isinstance(net, nn.Module)])
@@ -178,6 +182,8 @@ call("exits", lambda w: (measure.exits, {"method": w.dvt, "data": w.set, "criter
      method=lambda w: [*nets(w), w.net], criterion=optional("criterion_"))
 call("leaving", lambda w: (measure.leaving, {"method": w.dvt, "images": w.images, "point": None}),
      method=lambda w: [*nets(w), w.net])
+call("depth", lambda w: (measure.depth, {"method": w.net, "image": w.images[0], "point": None, "stop": None}),
+     image=KINDS["images"])
 call("focus", lambda w: (measure.focus, {"method": w.net, "data": w.set, "point": None, "batch": 50}))
 call("by_region", lambda w: (measure.by_region, {"method": w.net, "data": w.set, "point": None, "batch": 50}))
 call("agreement", lambda w: (measure.agreement, {"traces": {"a": w.trace, "b": w.trace}}),
@@ -372,6 +378,8 @@ call("plots.boxes", lambda w: (plots.boxes, {"pictures": [w.picture], "classes":
                      {"a": [{"boxes": np.array([[1.0, 1, 2, 2]]), "labels": np.array([7])}]}])
 for name in ("by_batch", "by_group", "exits", "fates", "speed", "tokens_by_layer", "tradeoff"):
     call(f"plots.{name}", lambda w, name=name: (getattr(plots, name), {"data": w.frame}), data=frames)
+call("plots.depth", lambda w: (plots.depth, {"data": measure.depth(w.net, w.images[0]), "classes": None, "most": 4}),
+     data=frames, most=lambda w: WHOLE, classes=lambda w: [3, THING, [], {}, ["a"]])
 call("plots.kept_by", lambda w: (plots.kept_by, {"picture": w.picture, "traces": {"a": w.trace}, "row": 0}),
      traces=lambda w: [None, *OBJECTS, {}, {"a": 3}, {"a": vitlab.Trace()}, w.trace])
 call("plots.claims", lambda w: (plots.claims, {"data": pd.DataFrame({"paper": ["A"], "verdict": ["holds"]})}), data=frames)

@@ -65,6 +65,14 @@ MARKED = """() => [...document.querySelectorAll('.vl-panel .vl-picture')].every(
     return mark.width > 3 && mark.left > picture.left + 5 && mark.right < picture.right - 5 && mark.top > picture.top + 5; })"""
 ACTIVE = "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
 TOLD = "words => document.querySelector('.vl-panel .vl-life').textContent.includes(words)"
+BY_HAND = """() => {                        // from a click or key to the first frame that says what the hand has changed
+    const said = () => document.querySelector('.vl-panel .vl-hand').textContent, before = said();
+    const begin = performance.now();
+    window.vlHand = null;
+    const look = () => said() !== before ? window.vlHand = performance.now() - begin : requestAnimationFrame(look);
+    look(); }"""
+FORCED = "kinds => String(['keep', 'drop'].map(k => document.querySelectorAll(`.vl-panel .vl-${k}`).length)) === String(kinds)"
+DEEP = "() => document.querySelectorAll('.vl-panel .vl-depth .scatterlayer .point').length > 3"
 WATCH = """() => {                          // from the key's arrival to the first frame that shows another number
     const number = () => document.querySelector('.vl-panel .vl-number')?.textContent;
     window.vlDelay = null;
@@ -194,6 +202,7 @@ def drive(page, shot, brief=False):
     until(page, FILLED)
     panel.screenshot(path=f"{shot}-panel.png")
     serve_a_person(page, panel)
+    force(page, panel, shot)
 
     first, *others = knobs(panel)
     last = "keep rate" if "keep rate" in others else first
@@ -272,6 +281,46 @@ def serve_a_person(page, panel):
     until(page, TOLD, arg="row 1, column 2 ", polling="raf")
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     until(page, MARKED)                                                    # inside the picture, on all three
+    until(page, SETTLED)
+
+
+def force(page, panel, shot):
+    """What if: a click keeps a patch, Enter drops it, the answer follows at once; a button clears. Then along the depth."""
+    mode = panel.get_by_role("button", name="what if")
+    if mode.is_enabled():
+        mode.click()
+        page.wait_for_timeout(300)
+        picture, delays = panel.locator(".vl-picture img").first, []
+        box = picture.bounding_box()
+        for turn, kinds in ((lambda: page.mouse.click(box["x"] + 0.6 * box["width"], box["y"] + 0.6 * box["height"]), (3, 0)),
+                            (lambda: page.keyboard.press("Enter"), (0, 3)), (lambda: page.keyboard.press(" "), (0, 0)),
+                            (lambda: page.keyboard.press("Enter"), (3, 0)), (lambda: page.keyboard.press("Enter"), (0, 3))):
+            page.evaluate(BY_HAND)
+            picture.focus()
+            turn()
+            until(page, FORCED, arg=list(kinds), polling="raf")            # on all three pictures
+            until(page, "() => window.vlHand !== null", seconds=60)
+            delays.append(page.evaluate("window.vlHand"))
+            until(page, SETTLED)
+        print(f"from a patch to the answer by hand: {', '.join(f'{ms:.0f}' for ms in delays)} ms")
+        assert min(delays) <= 500
+        assert "1 patch dropped" in panel.locator(".vl-hand").inner_text()
+        assert "vitlab.Forced(net, drop=[" in panel.locator(".vl-code").inner_text()
+    panel.get_by_role("button", name="along the depth").click()
+    until(page, DEEP, polling="raf")
+    assert "leads from" in panel.locator(".vl-depth .vl-life").inner_text()
+    until(page, SETTLED)
+    for theme in ("Dark", "Light"):
+        page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
+        page.wait_for_timeout(800)
+        if mode.is_enabled():
+            until(page, MARKED)
+        panel.screenshot(path=f"{shot}-hand-{theme.lower()}.png")
+    panel.get_by_role("button", name="along the depth").click()
+    if mode.is_enabled():
+        panel.get_by_role("button", name="clear").click()
+        until(page, "() => document.querySelector('.vl-panel .vl-hand').textContent === ''")
+        mode.click()
     until(page, SETTLED)
 
 

@@ -13,7 +13,7 @@ import vitlab
 ROOT = Path(__file__).resolve().parents[1]
 ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods knows a method by name
     "block": set(), "tokens": set(), "losses": set(), "recipe": set(), "data": set(), "checkpoint": set(), "backbones": set(),
-    "evaluation": set(), "calibrated": set(), "threads": set(),
+    "evaluation": set(), "calibrated": set(), "threads": set(), "forced": set(),
     "numbers": set(), "words": set(),       # everyone may
     "trace": {"block", "tokens"},
     "packed": {"block"},
@@ -23,7 +23,7 @@ ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods kno
     "train": {"recipe", "checkpoint", "data", "evaluation", "threads"},
     "measure": {"backbones", "block", "tokens", "trace", "cascade", "checkpoint", "data", "evaluation"},
     "methods": {"backbones", "block", "tokens", "packed", "merging", "losses", "recipe", "trace", "method", "checkpoint",
-                "cascade", "data", "measure", "evaluation", "train", "calibrated"},
+                "cascade", "data", "measure", "evaluation", "train", "calibrated", "forced"},
     "fixed": {"backbones"}, "compiled": {"backbones", "evaluation", "fixed"},
     "edge": {"backbones", "checkpoint", "data", "fixed", "measure"},
     "schedules": {"backbones", "block", "tokens", "merging", "losses", "trace"},
@@ -31,7 +31,7 @@ ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods kno
     "official": {"methods", "checkpoint"}, "sharing": {"methods", "checkpoint", "data", "evaluation"},
     "governor": {"measure", "evaluation", "threads"}, "serving": {"backbones", "data", "evaluation"},
     "plots": {"trace", "data"},
-    "widgets": {"plots", "measure", "attribution", "trace", "data", "backbones", "evaluation", "governor"},
+    "widgets": {"plots", "measure", "attribution", "trace", "data", "backbones", "evaluation", "forced", "governor"},
 }
 HEAVY = {"plotly", "ipywidgets", "captum", "fvcore", "datasets", "kaleido", "anywidget", "matplotlib",
          "onnx", "onnxruntime", "onnxscript", "pycocotools"}

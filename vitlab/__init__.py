@@ -1,7 +1,7 @@
 """vitlab: learn, train, measure and compare dynamic vision transformers.
 
   pictures   data.load, data.shapes
-  nets       create, METHODS: Dense, SuperViT, DVT, AdaptiveDepth, ReViT and its TLA, SPViT, SViT, ToMe; EarlyExit
+  nets       create, METHODS: Dense, SuperViT, DVT, AdaptiveDepth, ReViT and its TLA, SPViT, SViT, ToMe; EarlyExit; Forced
              backbones, official
   training   Recipe, fit, save, load; push, pull
   running    net(images, net.Point(...), Trace()); predict, Compiled, Governor, export, edge.Session
@@ -22,7 +22,7 @@ HOME = {
     "SuperViT": "vitlab.methods.supervit", "EarlyExit": "vitlab.methods.early_exit", "Dense": "vitlab.method",
     "DVT": "vitlab.methods.dvt", "AdaptiveDepth": "vitlab.methods.adaptive_depth", "ReViT": "vitlab.methods.revit",
     "TLA": "vitlab.methods.revit.assigner", "SPViT": "vitlab.methods.spvit", "SViT": "vitlab.methods.svit",
-    "ToMe": "vitlab.methods.tome",
+    "ToMe": "vitlab.methods.tome", "Forced": "vitlab.forced",
     "Trace": "vitlab.trace", "Recipe": "vitlab.recipe", "fit": "vitlab.train", "save": "vitlab.checkpoint",
     "gmacs": "vitlab.measure", "throughput": "vitlab.measure", "answers": "vitlab.measure", "sweep": "vitlab.measure",
     "latency": "vitlab.measure", "export": "vitlab.edge", "Governor": "vitlab.governor", "Compiled": "vitlab.compiled",

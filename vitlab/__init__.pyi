@@ -15,6 +15,7 @@ from vitlab.cascade import budget as budget
 from vitlab.checkpoint import save as save
 from vitlab.compiled import Compiled as Compiled
 from vitlab.edge import export as export
+from vitlab.forced import Forced as Forced
 from vitlab.governor import Governor as Governor
 from vitlab.measure import answers as answers
 from vitlab.measure import gmacs as gmacs

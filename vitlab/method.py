@@ -25,8 +25,9 @@ class Method(Protocol):
     training run goes on whatever they are; `settled`, knobs as they are to be written into a checkpoint where that differs from
     what was given; `together(images, points)`, the logits at each of several points, where that costs less than one by
     one; of a method whose images differ by their exit alone, `outcomes(images)`, the logits of every exit and a function from a
-    point to the exit of each image [B]; and `token_macs(trace)` [B], the multiply-adds that depend on how many tokens an image
-    keeps.
+    point to the exit of each image [B]; `token_macs(trace)` [B], the multiply-adds that depend on how many tokens an image
+    keeps; and of a method that drops patches `forced`, None or what a person says of some of them, which it asks where scores
+    become choices (`vitlab.Forced`).
     """
 
     vit: VisionTransformer

@@ -2,6 +2,7 @@
 from vitlab.measure.agreement import agreement
 from vitlab.measure.answers import answers, layers, sweep
 from vitlab.measure.cost import audit, gmacs, parameters
+from vitlab.measure.depth import depth
 from vitlab.measure.exits import exits, leaving
 from vitlab.measure.focus import focus
 from vitlab.measure.latency import Latency, latency, latency_race
@@ -11,6 +12,6 @@ from vitlab.measure.resources import joules, peak_memory
 from vitlab.measure.speed import Speed, race, throughput
 from vitlab.measure.usage import by_region, fate, overlap, used
 
-__all__ = ["Latency", "Speed", "agreement", "answers", "audit", "by_region", "exits", "facts", "fate", "focus", "gmacs", "joules",
-           "latency", "latency_race", "layers", "leaving", "overlap", "paper", "parameters", "pays", "peak_memory", "race", "sweep",
-           "throughput", "used", "write"]
+__all__ = ["Latency", "Speed", "agreement", "answers", "audit", "by_region", "depth", "exits", "facts", "fate", "focus", "gmacs",
+           "joules", "latency", "latency_race", "layers", "leaving", "overlap", "paper", "parameters", "pays", "peak_memory",
+           "race", "sweep", "throughput", "used", "write"]

@@ -45,6 +45,7 @@ from vitlab.backbones import (
     tokens,
 )
 from vitlab.block import attention, cls_attention, mlp, qkv
+from vitlab.forced import Orders
 from vitlab.losses import cross_entropy, kl
 from vitlab.method import own_point
 from vitlab.numbers import flag, plain, several, whole, wholes
@@ -141,6 +142,7 @@ class SuperViT(nn.Module):
 
     Point = Point
     adaptive = False
+    forced: Orders | None = None            # see `vitlab.Forced`
 
     def __init__(self, vit: VisionTransformer, lengths: tuple[int, ...] | None = None, rates: tuple[float, ...] = (0.5, 0.7, 1.0),
                  drop_blocks: tuple[int, ...] | None = None, *, subnets: str = "four", objective: str = "ce_kl",
@@ -224,7 +226,7 @@ class SuperViT(nn.Module):
         """Drop block (0-based) -> number of patches kept there; plain numbers, known before the pass (Sec. 3.2.2)."""
         point, kept = self.check(point), {}
         patches = point.length ** 2
-        for block in self.drop_blocks if point.keep < 1 else ():
+        for block in self.drop_blocks if point.keep < 1 or self.forced else ():
             patches = min(ceil(round(point.keep * (patches + self.count_cls), 9)), patches)
             kept[block - 1] = patches
         return kept
@@ -259,7 +261,7 @@ class SuperViT(nn.Module):
             x = x[:, :some] + attention(block, q, k, v)
             here = ids
             if layer in kept and some is None:
-                x, ids = self.drop(x, ids, self.score(q, k), kept[layer])
+                x, ids = self.drop(x, ids, self.score(q, k), kept[layer], length)
             if trace is not None:
                 trace.add(layer, (length, length), here, q, k, fed=ids, extra=extra)
             x = x + mlp(block, x)
@@ -273,9 +275,10 @@ class SuperViT(nn.Module):
         """Eq. 5: what the class token looks at, mean over heads, [B, n]."""
         return cls_attention(q, k).mean(1)[:, self.vit.num_prefix_tokens:]
 
-    def drop(self, x: Tensor, ids: Tensor, score: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def drop(self, x: Tensor, ids: Tensor, score: Tensor, count: int, length: int) -> tuple[Tensor, Tensor]:
         """The tokens that stay, prefix first, [B, P + count, D], and their numbers [B, count]."""
-        top, extra = TOKEN_TYPES[self.token_type](score, count), self.vit.num_prefix_tokens
+        choose, extra = TOKEN_TYPES[self.token_type], self.vit.num_prefix_tokens
+        top = choose(score, count) if self.forced is None else self.forced.pick(choose, score, count, ids, length)
         prefix = torch.arange(extra, device=x.device).expand(x.shape[0], -1)
         return take(x, torch.cat([prefix, top + extra], 1)), take(ids, top)
 
@@ -290,7 +293,7 @@ class SuperViT(nn.Module):
             x = x + attention(block, q, k, v)
             for point in same:
                 kept = self.schedule(point).get(first)
-                y, there = (x, ids) if kept is None else self.drop(x, ids, self.score(q, k), kept)
+                y, there = (x, ids) if kept is None else self.drop(x, ids, self.score(q, k), kept, length)
                 yield self.run(y + mlp(block, y), there, point, first + 1)
 
     def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:

@@ -5,7 +5,7 @@ function set(node, key, value) {
   if (node && value && node.getAttribute(key) !== value) node.setAttribute(key, value);
 }
 
-function name(panel, figure) {
+function name(panel, model) {
   for (const slider of panel.querySelectorAll(".widget-hslider")) {
     const handle = slider.querySelector(".noUi-handle");
     set(handle, "aria-label", slider.querySelector("label")?.textContent);
@@ -14,21 +14,22 @@ function name(panel, figure) {
   for (const box of panel.querySelectorAll(".widget-dropdown, .widget-text"))
     set(box.querySelector("select, input"), "aria-label", box.querySelector("label")?.textContent);
   for (const button of panel.querySelectorAll("button[title]")) {
-    set(button, "aria-label", button.title);
+    set(button, "aria-label", button.textContent.trim() || button.title);
     set(button.querySelector("i"), "aria-hidden", "true");
   }
   for (const frame of panel.querySelectorAll(".vl-picture"))
-    set(frame.querySelector("img"), "alt", `${frame.querySelector(".vl-caption")?.textContent ?? ""}; arrow keys choose a patch`);
+    set(frame.querySelector("img"), "alt", [frame.querySelector(".vl-caption")?.textContent ?? "", "arrow keys choose a patch",
+      ...(model.get("forcing") ? ["Enter keeps it, drops it, frees it"] : [])].join("; "));
   for (const button of panel.querySelectorAll(".widget-toggle-button"))
     set(button, "aria-pressed", String(button.classList.contains("mod-active")));
-  if (figure) {
+  if (model.get("figure")) {
     set(panel.querySelector(".vl-plots"), "role", "img");
-    set(panel.querySelector(".vl-plots"), "aria-label", figure);
+    set(panel.querySelector(".vl-plots"), "aria-label", model.get("figure"));
   }
   set(panel.querySelector(".vl-sentences"), "aria-live", "polite");
 }
 
-function pointing(frame, model, choose) {
+function pointing(frame, model, choose, turn) {
   const picture = frame.querySelector("img");
   const [hover, mark] = ["vl-hover", "vl-mark"].map((kind) => {
     const node = document.createElement("div");
@@ -36,8 +37,9 @@ function pointing(frame, model, choose) {
     frame.append(node);
     return node;
   });
-  const place = (node, patch) => {
-    const side = model.get("grid"), [row, column] = patch ?? [];
+  const forced = [];
+  const place = (node, patch, side = model.get("grid")) => {
+    const [row, column] = patch ?? [];
     node.style.display = row === undefined ? "none" : "block";
     if (row === undefined) return;
     const [height, width] = [picture.clientHeight / side, picture.clientWidth / side];
@@ -54,8 +56,15 @@ function pointing(frame, model, choose) {
   picture.draggable = false;
   picture.addEventListener("pointermove", (event) => place(hover, under(event)));
   picture.addEventListener("pointerleave", () => place(hover, null));
-  picture.addEventListener("click", (event) => choose(under(event)));
+  picture.addEventListener("click", (event) => {
+    choose(under(event), model.get("forcing"));
+    if (model.get("forcing")) turn(under(event));
+  });
   picture.addEventListener("keydown", (event) => {
+    if (["Enter", " "].includes(event.key) && model.get("forcing") && model.get("patch").length) {
+      event.preventDefault();
+      turn(model.get("patch"));
+    }
     const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (!by) return;
     event.preventDefault();
@@ -63,7 +72,16 @@ function pointing(frame, model, choose) {
     choose(row === undefined ? [side >> 1, side >> 1] : [row + by[0], column + by[1]].map(
       (n) => Math.min(Math.max(n, 0), side - 1)), true);
   });
-  const draw = () => place(mark, model.get("patch"));
+  const draw = () => {
+    place(mark, model.get("patch"));
+    const side = model.get("hand"), said = ["keep", "drop"].flatMap((kind) => model.get(kind).map((patch) => [kind, patch]));
+    while (forced.length > said.length) forced.pop().remove();              // what is there stays: a new node is a change to see
+    while (forced.length < said.length) frame.append(forced[forced.push(document.createElement("div")) - 1]);
+    said.forEach(([kind, patch], n) => {
+      forced[n].className = `vl-cell vl-${kind}`;
+      place(forced[n], [Math.floor(patch / side), patch % side], side);
+    });
+  };
   picture.addEventListener("load", draw);                                   // until then a new picture has no size
   return draw;
 }
@@ -74,16 +92,24 @@ function furnish(panel, model) {
     model.set("patch", again ? [] : patch);
     model.save_changes();
   };
-  const marks = [...panel.querySelectorAll(".vl-picture")].map((frame) => pointing(frame, model, choose));
+  let turns = 0;
+  const turn = ([row, column]) => {
+    model.set("turn", [row, column, ++turns]);
+    model.save_changes();
+  };
+  const marks = [...panel.querySelectorAll(".vl-picture")].map((frame) => pointing(frame, model, choose, turn));
   const draw = () => marks.forEach((mark) => mark());
-  model.on("change:patch", draw);
-  model.on("change:grid", draw);
   let due = 0;
-  const soon = () => { due ||= setTimeout(() => { due = 0; name(panel, model.get("figure")); draw(); }, 60); };
+  const soon = () => { due ||= setTimeout(() => { due = 0; name(panel, model); draw(); }, 60); };
+  const shown = ["patch", "grid", "keep", "drop", "hand"].map((trait) => `change:${trait}`);
+  shown.forEach((change) => model.on(change, draw));
+  model.on("change:forcing", soon);
   const changes = new MutationObserver(soon);
   changes.observe(panel, { subtree: true, childList: true, characterData: true, attributeFilter: ["class"] });
   const widths = new ResizeObserver(() => { soon(); window.dispatchEvent(new Event("resize")); });   // plotly fits its figure
   widths.observe(panel);
+  const sizes = new ResizeObserver(soon);                                   // of pictures, too: a change of theme takes their size away
+  panel.querySelectorAll(".vl-picture img").forEach((picture) => sizes.observe(picture));
   panel.addEventListener("keydown", (event) => {                            // or an arrow moves the notebook to the next cell
     if (event.target.closest(OWN_KEYS) && event.key !== "Escape" && !(event.ctrlKey || event.metaKey || event.altKey))
       event.stopPropagation();
@@ -92,8 +118,9 @@ function furnish(panel, model) {
   return () => {
     changes.disconnect();
     widths.disconnect();
-    model.off("change:patch", draw);
-    model.off("change:grid", draw);
+    sizes.disconnect();
+    shown.forEach((change) => model.off(change, draw));
+    model.off("change:forcing", soon);
   };
 }
 

@@ -2,7 +2,7 @@
 from pathlib import Path
 
 import anywidget
-from traitlets import Dict, Int, List, Unicode
+from traitlets import Bool, Dict, Int, List, Unicode
 
 HERE = Path(__file__).parent
 LIMIT, SIDE = 8_000_000, 1024               # bytes of a file as it is (a message may have 10 MB); pixels of one made smaller
@@ -16,6 +16,10 @@ class Aide(anywidget.AnyWidget):
     patch = List(Int()).tag(sync=True)
     pictures = Int(3).tag(sync=True)        # that the panel has
     figure = Unicode().tag(sync=True)       # what its figure shows, for those who do not see it
+    forcing = Bool().tag(sync=True)         # does a click, or Enter, turn a patch on: free, kept, dropped?
+    turn = List(Int()).tag(sync=True)       # [row, column, which click], the patch that was turned
+    keep, drop = List(Int()).tag(sync=True), List(Int()).tag(sync=True)        # patches forced, by number on hand x hand
+    hand = Int(1).tag(sync=True)
 
 
 class Picker(anywidget.AnyWidget):

@@ -7,6 +7,7 @@ import ipywidgets as W
 from timm.models.vision_transformer import Block
 from torch import nn
 
+from vitlab.forced import can_be
 from vitlab.measure.speed import PRECISIONS
 from vitlab.numbers import plain
 from vitlab.widgets.browser import Picker
@@ -17,6 +18,8 @@ LABELS = {"length": "sequence length", "keep": "keep rate", "cost_weight": "cost
           "r": "tokens merged per block"}
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SLIDER, MORE = 300, 60                      # pixels; more for every further number in the readout
+CLICKS = "a click on a patch, or Enter, keeps it by hand; another drops it; a third frees it"
+NOTHING_TO_FORCE = "this net leaves no patch out, so none can be forced to stay or to go"
 NOBODY = "nobody"                           # a slider's None, which ipywidgets would take for nothing selected
 
 
@@ -108,10 +111,20 @@ class Controls:
         picker = W.HBox([self.back, self.image, self.next, self.upload], layout=W.Layout(overflow="visible"))
         self.row = W.HBox([self.model, picker, self.device, self.precision, self.batch, self.again]).add_class("vl-row")
         self.knobs = W.HBox().add_class("vl-row").add_class("vl-knobs")
+        self.what_if = sized(W.ToggleButton, "what if", "auto", icon="hand-pointer-o")
+        self.free = W.Button(description="clear", tooltip="nothing is forced any more", disabled=True,
+                             layout=W.Layout(width="auto"))
+        self.deep = sized(W.ToggleButton, "along the depth", "auto", icon="line-chart",
+                          tooltip="what the net would answer after every block")
+        self.tools = W.HBox([self.what_if, self.free, self.deep]).add_class("vl-row")
+        self.able = {name: can_be(method) for name, method in methods.items()}         # can patches be forced?
         self.show_knobs()
 
     def show_knobs(self) -> None:
-        """The chosen model's sliders, and the layer."""
+        """The chosen model's sliders, and the layer; and whether its patches can be forced."""
+        able = self.able[self.model.value]
+        self.what_if.disabled, self.what_if.tooltip = not able, CLICKS if able else NOTHING_TO_FORCE
+        self.what_if.value = self.what_if.value and able
         self.knobs.children = (*self.sliders[self.model.value].values(), self.layer)
 
     def offer(self, batch: int) -> None:
@@ -125,7 +138,7 @@ class Controls:
 
     def watched(self) -> list[W.ValueWidget]:
         """Everything whose value decides what is shown."""
-        return [self.model, self.image, self.device, self.precision, self.batch, self.layer, *self.all_sliders()]
+        return [self.model, self.image, self.device, self.precision, self.batch, self.layer, self.deep, *self.all_sliders()]
 
     def named(self, model: str | None = None) -> dict[str, W.ValueWidget]:
         """The controls that `Panel.set` knows while it shows this model (None: the chosen one), by name."""

@@ -6,15 +6,17 @@ from typing import Any
 
 import torch
 from numpy import ndarray
+from pandas import DataFrame
 from torch import Tensor, nn
 
 from vitlab import attribution, measure
 from vitlab.data.picture import normalised, squared
+from vitlab.forced import Forced
 from vitlab.measure.cost import from_trace
 from vitlab.measure.exits import at_each
 from vitlab.measure.speed import PRECISIONS
 from vitlab.trace import LayerTrace, Trace
-from vitlab.widgets.records import Ask, Look, Subject, Timing, Upload
+from vitlab.widgets.records import Ask, Hand, Look, Subject, Timing, Upload
 from vitlab.widgets.worker import Gate
 
 GATE = Gate()                               # of the whole process: two panels share one machine
@@ -34,8 +36,9 @@ class Engine:
         self.batch: tuple[tuple | None, Tensor | None] = (None, None)
 
     def method(self, ask: Ask) -> nn.Module:
-        """The method asked for, on the device asked for."""
-        return self.methods[ask.model].to(ask.device)
+        """The method asked for, on the device asked for, and by hand where a person has a say."""
+        method = self.methods[ask.model].to(ask.device)
+        return Forced(method, ask.hand.keep, ask.hand.drop, ask.hand.grid) if ask.hand else method
 
     def subject(self, ask: Ask) -> Subject:
         """The picture asked for, as the model asked for wants it."""
@@ -57,7 +60,8 @@ class Engine:
             if not share.isfinite().all():
                 raise ValueError(why_not_finite(method, ask.precision))
             layers = [on_cpu(part) for part in trace.layers if part.attended[0].any()]
-            gmacs, dense = (self.cost(ask.model, method, image, point)[0] for point in (ask.point, method.points[-1]))
+            gmacs = self.cost(ask.model, method, image, ask.point, ask.hand)[0]
+            dense = self.cost(ask.model, self.methods[ask.model], image, method.points[-1])[0]
         left = None if trace.exit is None else int(trace.exit[0])
         return Look(subject, int(share.argmax()), float(share.max()), layers, gmacs, dense, left)
 
@@ -68,21 +72,29 @@ class Engine:
                                           steps=STEPS)
         return heat.float().cpu().numpy()
 
+    def depth(self, ask: Ask, look: Look, stale: Callable[[], bool]) -> DataFrame | None:
+        """What the net would have answered after every block, None when a newer request came in."""
+        with GATE.look(f"the depth of {ask.title}"):
+            image = look.subject.image.to(ask.device)
+            with torch.autocast(image.device.type, PRECISIONS[ask.precision], enabled=ask.precision != "fp32"):
+                return measure.depth(self.method(ask), image, ask.point, stop=stale)
+
     @torch.inference_mode()
-    def cost(self, model: str, method: nn.Module, images: Tensor, point: Any) -> tuple[float, tuple[int, ...]]:
+    def cost(self, model: str, method: nn.Module, images: Tensor, point: Any,
+             hand: Hand | None = None) -> tuple[float, tuple[int, ...]]:
         """Mean gmacs of these images, and how many of them leave at each exit, () without exits. No way is counted twice."""
         trace = Trace()
         if method.adaptive:
             method(images, point, trace)
-        found = from_trace(method, images, point, trace, self.known.setdefault((model, point), {}))
+        found = from_trace(method, images, point, trace, self.known.setdefault((model, point, hand), {}))
         return float(found.mean()), at_each(method, trace) if method.adaptive == "exit" else ()
 
-    def batch_cost(self, ask: Ask, point: Any) -> tuple[float, tuple[int, ...]]:
+    def batch_cost(self, ask: Ask) -> tuple[float, tuple[int, ...]]:
         """The same of the batch that is timed, remembered; where images cost alike or a few stand for all, of those."""
-        key, method, images = (ask.model, point, ask.device, ask.batch), self.method(ask), self.pictures(ask)
+        key, method, images = (ask.model, ask.point, ask.device, ask.batch, ask.hand), self.method(ask), self.pictures(ask)
         if key not in self.means:
             some = images if method.adaptive == "exit" else images[:FEW] if method.adaptive else images[:1]
-            self.means[key] = self.cost(ask.model, method, some, point)
+            self.means[key] = self.cost(ask.model, method, some, ask.point, ask.hand)
         return self.means[key]
 
     def timing(self, ask: Ask, stale: Callable[[], bool], report: Callable[[Timing], None]) -> Timing | None:
@@ -98,12 +110,13 @@ class Engine:
         if first is None or stale():
             return None
         report(Timing(first.images_per_s, first.batch, first.runs))
-        method, images, dense = self.method(ask), self.pictures(ask), self.methods[ask.model].points[-1]
+        method, images, bare = self.method(ask), self.pictures(ask), self.methods[ask.model]
+        dense = replace(ask, point=bare.points[-1], hand=None)
         rounds = min(max(int(SECONDS * first.images_per_s / first.batch / 2), FEWEST), MOST)
 
         def turns(stop: Callable[[], bool]):
             entries = {"here": (method, ask.point)}         # the costliest point is 1.00 of itself, whatever noise there is
-            entries = entries if ask.point == dense else {"dense": (method, dense), **entries}
+            entries = entries if ask.pace == dense.pace else {"dense": (bare, dense.point), **entries}
             return measure.race(entries, images, precision=ask.precision, rounds=rounds, stop=stop)
 
         table = GATE.measure(turns, stale, f"the timing of {ask.title}")
@@ -111,7 +124,7 @@ class Engine:
             return None
         here = table.set_index("name").loc["here"]
         with GATE.look(f"the cost of {ask.title}"):
-            (most, _), (gmacs, exits) = (self.batch_cost(ask, point) for point in (dense, ask.point))
+            (most, _), (gmacs, exits) = map(self.batch_cost, (dense, ask))
         return Timing(float(here.images_per_s), int(here.batch), int(here.runs), float(here.speed_up), most / gmacs, exits,
                       float(here.spread))
 

@@ -42,8 +42,8 @@ def moments(layers: Sequence[LayerTrace], patch: Sequence[int], grid: int) -> li
     return found
 
 
-def strip(life: Sequence[Moment], patch: Sequence[int], exits: Sequence[str] = ()) -> str:
-    """The life as a row of squares, one per layer, and in a sentence."""
+def strip(life: Sequence[Moment], patch: Sequence[int], exits: Sequence[str] = (), hand: str = "") -> str:
+    """The life as a row of squares, one per layer, and in a sentence; hand: "kept" or "dropped" where a person said so."""
     several, before, squares = len({moment.layer.stages for moment in life}) > 1, None, []
     for moment in life:
         if several and moment.layer.stages != before:
@@ -52,7 +52,8 @@ def strip(life: Sequence[Moment], patch: Sequence[int], exits: Sequence[str] = (
         words = f"layer {moment.layer.layer + 1}: {DOES[moment.kind]}" + (
             f", rank {moment.rank} of {moment.of} in the class token's attention" if moment.attended and looked(moment) else "")
         squares.append(f'<span class="vl-moment vl-{moment.kind}" title="{escape(words)}"></span>')
-    told = f"<b>row {patch[0] + 1}, column {patch[1] + 1}</b> · {sentence(life, several, exits)}"
+    by_hand = f", {hand} by hand" if hand else ""
+    told = f"<b>row {patch[0] + 1}, column {patch[1] + 1}</b>{by_hand} · {sentence(life, several, exits)}"
     return f'<span class="vl-squares" aria-hidden="true">{"".join(squares)}</span> {told}'
 
 

@@ -1,7 +1,7 @@
 """The panel: controls on one side, answers on the other, between them a worker that only ever does the newest thing asked."""
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -14,13 +14,14 @@ from pandas import DataFrame
 from PIL import Image
 from torch import Tensor, nn
 
+from vitlab.forced import Forced, Orders
 from vitlab.plots.files import write
 from vitlab.widgets import text
 from vitlab.widgets.controls import Controls, offered, point_of
 from vitlab.widgets.engine import GATE, Engine, fits_not
 from vitlab.widgets.known import Known
 from vitlab.widgets.leaf import leaf
-from vitlab.widgets.records import Ask, Look, Timing, Upload
+from vitlab.widgets.records import Ask, Hand, Look, Timing, Upload
 from vitlab.widgets.view import View
 from vitlab.widgets.worker import LatestWorker, Turn
 from vitlab.words import path_of
@@ -35,7 +36,7 @@ class Panel:
     """A live panel, made by `vitlab.explore`; show it as the last expression of a cell.
 
     result: what is shown, as a dict (model, point, image, prediction, confidence, right, exit, tokens, patches, gmacs, device,
-    precision, batch, images_per_s, speed_up, promise, paper, runs, exits); last_error: the sentence in red, or None.
+    precision, batch, images_per_s, speed_up, promise, paper, runs, exits, forced); last_error: the sentence in red, or None.
     """
 
     def __init__(self, methods: dict[str, nn.Module], images, *, sweep: DataFrame | None = None, device: str = "cpu",
@@ -48,12 +49,16 @@ class Panel:
         self.last_error: str | None = None
         self.seen: tuple[tuple | None, Look | None] = (None, None)             # what the pictures show
         self.asked: Ask | None = None                                          # what was asked for it
+        self.hand = Hand()                                                     # what a person says of some patches
+        self.free: tuple[tuple | None, Look | None] = (None, None)             # the newest look at which nothing was forced
+        self.deep: tuple | None = None                                         # whose depth is shown
         self.paced: tuple | None = None                                        # what the speed belongs to
         self.quiet = threading.local()                                         # .now: this thread's changes are no requests
         self.asking = threading.Lock()                                         # who reads the controls later also asks later
         self.looked = 0                                                        # the newest request whose look was shown
         self.alarm: threading.Timer | None = None
-        shown = (self.view.sentences, self.view.root, self.view.life, self.view.code, self.view.aide)
+        shown = (self.view.sentences, self.view.root, self.controls.tools, self.view.life, self.view.depth, self.view.code,
+                 self.view.aide)
         self.root = W.VBox([W.HTML(text.STYLE, layout=W.Layout(display="none")), self.controls.row, self.controls.knobs,
                             *shown]).add_class("vl-panel")
         self.listen()
@@ -94,6 +99,26 @@ class Panel:
                 control.value = value
             c.show_knobs()
         self.subject = subject
+        if "image" in values:
+            self.hand = Hand()
+        self.submit()
+        return self
+
+    def force(self, keep: Sequence[int] = (), drop: Sequence[int] = (), grid: int | None = None) -> "Panel":
+        """Keep and drop patches of the picture in view by hand, as `vitlab.Forced` does; without arguments nothing is forced.
+
+        keep, drop: patch numbers, row by row; grid: patches per side that they count (None: those of the layer in view). Another
+        picture begins with nothing forced. Returns the panel. ValueError for what contradicts itself and for a net that drops no
+        patch, before anything has changed.
+        """
+        model = self.controls.model.value
+        grid = self.view.aide.grid if grid is None else grid
+        orders = Orders(keep, drop, grid)
+        if orders:
+            Forced(self.methods[model])                                    # refuses a net that drops no patch
+        if any(isinstance(said, Tensor) for said in (orders.keep, orders.drop)):
+            raise ValueError("the panel looks at one picture; give the numbers of its patches, such as [3, 17]")
+        self.hand = Hand(orders.keep, orders.drop, grid)
         self.submit()
         return self
 
@@ -134,6 +159,9 @@ class Panel:
         self.controls.upload.observe(self.guarded(self.uploaded), "file")
         self.controls.upload.observe(self.guarded(self.refused), "refused")
         self.view.aide.observe(self.guarded(self.pointed), "patch")
+        self.view.aide.observe(self.guarded(self.turned), "turn")
+        self.controls.what_if.observe(self.guarded(self.mode), "value")
+        self.controls.free.on_click(self.guarded(lambda _: self.force()))
         for trace in self.view.figure.data:
             trace.on_click(lambda trace, points, _: self.guarded(self.go_to)((trace, points.point_inds)))
         self.controls.back.on_click(self.guarded(lambda _: self.step(-1)))
@@ -165,7 +193,9 @@ class Panel:
         if change["owner"] is self.controls.model:
             self.controls.show_knobs()
         if change["owner"] is self.controls.image:
-            self.subject = None
+            self.subject, self.hand = None, Hand()
+        if change["owner"] is self.controls.deep:
+            self.view.open_depth(change["new"])
         self.submit()
 
     def step(self, by: int) -> None:
@@ -181,7 +211,7 @@ class Panel:
         if file := change["new"]:
             with self.silently():
                 self.controls.upload.file = {}                                 # its bytes are held once
-            self.subject = Upload(file["name"], bytes(file["content"]), self.subject)
+            self.subject, self.hand = Upload(file["name"], bytes(file["content"]), self.subject), Hand()
             self.submit()
 
     def refused(self, change: dict) -> None:
@@ -193,6 +223,17 @@ class Panel:
         (model, *_), look = self.seen[0] or (None,), self.seen[1]
         if look is not None:
             self.view.show_life(look, self.known.exits(model))
+
+    def mode(self, change: dict) -> None:
+        """A click turns a patch on from now on, or only chooses it."""
+        self.view.aide.forcing = change["new"]
+
+    def turned(self, change: dict) -> None:
+        """A patch was turned on: what is free is kept, what is kept is dropped, what is dropped is free."""
+        row, column, _ = change["new"]
+        grid = self.view.aide.grid
+        self.hand = self.hand.on(grid).turned(row * grid + column)
+        self.submit()
 
     def go_to(self, clicked: tuple[Any, list[int]]) -> None:
         """A mark of the figure was clicked: the sliders go to its operating point."""
@@ -209,9 +250,13 @@ class Panel:
         """Ask for what the controls say."""
         with self.asking:
             c, model = self.controls, self.controls.model.value
+            hand = self.hand if self.hand and c.able[model] else None
+            self.view.mark(hand)
+            c.free.disabled = hand is None
             self.worker.submit(Ask(
                 model, point_of(self.methods[model], c.sliders[model]), c.image.value if self.subject is None else self.subject,
-                c.device.value, c.precision.value, c.batch.value, c.layer.value - 1 if c.layer.value < c.layer.max else -1))
+                c.device.value, c.precision.value, c.batch.value, c.layer.value - 1 if c.layer.value < c.layer.max else -1,
+                hand, c.deep.value))
             self.watch()
 
     def watch(self) -> None:
@@ -244,9 +289,12 @@ class Panel:
         if fresh and isinstance(ask.image, Upload):
             self.open(ask.image)
         look = self.engine.look(ask) if fresh else self.seen[1]
+        free = self.unforced(ask) if ask.hand else look
         if turn.stale():
             return
-        self.show_look(ask, look)
+        self.show_look(ask, look, free)
+        if ask.deep and self.deep != ask.sight:
+            self.view.depth.add_class("vl-old")                                # another's, until its own comes
         self.looked = turn.number
         if other := self.paced != ask.pace:                                    # the speed on the page is another point's
             self.paced = None
@@ -257,9 +305,21 @@ class Panel:
                 return
             self.view.show_relevance(look, heat)
             self.seen = ask.sight, look
+        if ask.deep and self.deep != ask.sight:
+            rows = self.engine.depth(ask, look, turn.stale)
+            if rows is None or turn.stale():
+                return
+            self.show_depth(ask, look, rows)
         self.view.show_note(None)
         if other and not turn.settle(DEBOUNCE):
             self.measure(ask, look, turn)
+
+    def unforced(self, ask: Ask) -> Look:
+        """The same look with nothing forced: the one that was shown before, or a pass more."""
+        bare = replace(ask, hand=None)
+        if self.free[0] != bare.sight:
+            self.free = bare.sight, self.engine.look(bare)
+        return self.free[1]
 
     def open(self, upload: Upload) -> None:
         """Read a picture from outside, here and not in the notebook's thread; where it is none the panel goes back."""
@@ -295,8 +355,17 @@ class Panel:
         self.view.show_note(f"batch {ask.batch} does not fit into the memory of {ask.device}; going on with {half.batch}")
         return half
 
-    def show_look(self, ask: Ask, look: Look) -> None:
-        """Answer and pictures; a layer slider that stands at the end stays there when the number of layers changes."""
+    def show_depth(self, ask: Ask, look: Look, rows: DataFrame) -> None:
+        """The depth of what is shown."""
+        sentence = text.knew(rows, look, lambda k: self.known.named(ask.model, k), self.known.exits(ask.model))
+        self.view.show_depth(rows, self.known.classes[ask.model], sentence)
+        self.deep = ask.sight
+
+    def show_look(self, ask: Ask, look: Look, free: Look) -> None:
+        """Answer and pictures, and what differs from `free`, where nothing is forced.
+
+        A layer slider that stands at the end stays there when the number of layers changes.
+        """
         with self.silently():
             self.controls.layer.max = max(len(look.layers), 2)
             if ask.layer < 0:
@@ -305,7 +374,7 @@ class Panel:
             "model": ask.model, "point": ask.point, "image": look.subject.name,
             "prediction": self.known.named(ask.model, look.prediction), "confidence": look.confidence, "right": look.right,
             "exit": look.exit, "tokens": look.tokens, "patches": look.patches, "gmacs": look.gmacs, "device": ask.device,
-            "precision": ask.precision, "batch": ask.batch,
+            "precision": ask.precision, "batch": ask.batch, "forced": ask.hand and asdict(ask.hand),
             **{key: self.result.get(key) if self.paced == ask.pace else None for key in SPEED}}
         exits = self.known.exits(ask.model)
         self.asked = ask
@@ -313,12 +382,20 @@ class Panel:
         with self.silently():
             self.view.show_layer(look, min(ask.layer, len(look.layers) - 1), exits)
         self.view.show_life(look, exits)
+        self.show_hand(ask, look, free)
         if self.view.accuracy:
-            self.view.show_place(self.known.place(ask.model, ask.point))
+            self.view.show_place(None if ask.hand else self.known.place(ask.model, ask.point))
+
+    def show_hand(self, ask: Ask, look: Look, free: Look) -> None:
+        """What is forced, and what it changed."""
+        if ask.hand is None:
+            self.free = ask.sight, look
+        sentence = text.by_hand(ask.hand, look, free, lambda k: self.known.named(ask.model, k)) if ask.hand else ""
+        self.view.hand.value = sentence
 
     def show_speed(self, ask: Ask, timing: Timing) -> None:
         """The sentence about speed, and the same in `result`."""
-        paper = self.known.papers[ask.model].get(ask.point)
+        paper = None if ask.hand else self.known.papers[ask.model].get(ask.point)
         self.result = {**self.result, **asdict(timing), "paper": paper and paper[0]}
         self.view.show_speed(text.speed(timing, ask, paper, self.known.versus(ask.model), self.known.exits(ask.model)))
 

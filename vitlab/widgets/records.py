@@ -40,6 +40,48 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Hand:
+    """What a person says of some patches of grid x grid: which are kept and which dropped, by number; False where of none."""
+
+    keep: tuple[int, ...] = ()
+    drop: tuple[int, ...] = ()
+    grid: int = 1
+
+    def __bool__(self) -> bool:
+        return bool(self.keep or self.drop)
+
+    def on(self, grid: int) -> "Hand":
+        """The same on another grid: the patches that lie there. One that would be both is dropped."""
+        if grid == self.grid:
+            return self
+        keep, drop = ({int((row + 0.5) / self.grid * grid) * grid + int((column + 0.5) / self.grid * grid)
+                       for row, column in (divmod(patch, self.grid) for patch in said)} for said in (self.keep, self.drop))
+        return Hand(tuple(sorted(keep - drop)), tuple(sorted(drop)), grid)
+
+    def turned(self, patch: int) -> "Hand":
+        """The same with one patch turned on: what is free is kept, what is kept is dropped, what is dropped is free."""
+        keep, drop = {*self.keep}, {*self.drop}
+        if patch in drop:
+            drop -= {patch}
+        elif patch in keep:
+            keep, drop = keep - {patch}, drop | {patch}
+        else:
+            keep |= {patch}
+        return Hand(tuple(sorted(keep)), tuple(sorted(drop)), self.grid)
+
+    def says(self, patch: tuple[int, ...], grid: int) -> str:
+        """ "kept", "dropped" or "" of the patch (row, column) of a grid, () being none."""
+        here, number = self.on(grid), patch and patch[0] * grid + patch[1]
+        return "kept" if number in here.keep else "dropped" if number in here.drop else ""
+
+    @property
+    def code(self) -> str:
+        """The arguments of `vitlab.Forced` that say the same."""
+        told = [f"{name}={list(said)}" for name, said in (("keep", self.keep), ("drop", self.drop)) if said]
+        return ", ".join([*told, f"grid={self.grid}"])
+
+
+@dataclass(frozen=True)
 class Ask:
     """What the controls say: everything that decides what is shown."""
 
@@ -50,22 +92,24 @@ class Ask:
     precision: str
     batch: int
     layer: int                              # place among the layers the image went through, from 0; -1 is the last
+    hand: Hand | None = None                # what a person says of some patches; None where nothing is forced
+    deep: bool = False                      # is the depth looked at?
 
     @property
     def sight(self) -> tuple:
         """The part that the answer about the image depends on."""
-        return self.model, self.point, self.image, self.device, self.precision
+        return self.model, self.point, self.image, self.device, self.precision, self.hand
 
     @property
     def pace(self) -> tuple:
         """The part that the speed depends on."""
-        return self.model, self.point, self.device, self.precision, self.batch
+        return self.model, self.point, self.device, self.precision, self.batch, self.hand
 
     @property
     def title(self) -> str:
         """Model and knobs, short: "SuperViT (14, 0.5)"."""
         knobs = ", ".join(shown(value, name) for name, value in asdict(self.point).items())
-        return f"{self.model} ({knobs})" if knobs else self.model
+        return (f"{self.model} ({knobs})" if knobs else self.model) + (" by hand" if self.hand else "")
 
 
 def shown(value: Any, name: str = "") -> str:

@@ -4,12 +4,15 @@ from collections.abc import Callable, Sequence
 from html import escape, unescape
 from pathlib import Path
 
+from pandas import DataFrame
+
 from vitlab.plots.theme import HERE, INK, color_of
-from vitlab.widgets.records import Ask, Look, Timing
+from vitlab.widgets.records import Ask, Hand, Look, Timing
 
 WIDE = 0.3          # a spread of passes, as a share of their median, that is worth a word
 
-STYLE = f"""<style>.vl-panel {{ --vl-ink: {INK}; --vl-here: {HERE}; --vl-in: {color_of("supervit")}; }}
+STYLE = f"""<style>.vl-panel {{ --vl-ink: {INK}; --vl-here: {HERE}; --vl-in: {color_of("supervit")};
+  --vl-keep: {color_of("revit")}; --vl-drop: {color_of("dvt")}; }}
 {Path(__file__).with_name("panel.css").read_text()}</style>"""
 
 
@@ -27,6 +30,46 @@ def answer(look: Look, named: Callable[[int], str], exits: Sequence[str] = ()) -
     return (f"<b>“{escape(named(look.prediction))}”</b> {percent(look.confidence)} ({verdict}) · {exit}"
             f"<b>{look.tokens}</b> of {look.patches} tokens at the end · "
             f"{look.gmacs:.3g} GFLOPs" + (f" (−{percent(saved)})" if saved > 0.005 else ""))
+
+
+def by_hand(hand: Hand, look: Look, free: Look, named: Callable[[int], str]) -> str:
+    """What a person has forced, and what it changed: `free` is the same picture with nothing forced."""
+    told = [f"{count} patch{'es' if count > 1 else ''} {word}" for count, word in (
+        (len(hand.drop), "dropped"), (len(hand.keep), "kept")) if count]
+    fine = percent(free.confidence) == percent(look.confidence)            # then a tenth of a percent may tell
+    before, then = (percent(part.confidence, int(fine)) for part in (free, look))
+    first = f"“{escape(named(free.prediction))}” {before}"
+    then = then if look.prediction == free.prediction else f"“{escape(named(look.prediction))}” {then}"
+    cost = ("as many multiply-adds" if abs(look.gmacs / free.gmacs - 1) < 5e-4 else
+            f"{macs(look.gmacs, free.gmacs)} instead of {macs(free.gmacs)} multiply-adds")
+    tokens = (f"{look.tokens} patches left as before" if look.tokens == free.tokens else
+              f"{look.tokens} instead of {free.tokens} patches left")
+    return f"<b>by hand</b>, {' and '.join(told)}: {first} → <b>{then}</b> · {cost} · {tokens}"
+
+
+def macs(gmacs: float, beside: float | None = None) -> str:
+    """A cost in millions or in billions of multiply-adds; without the unit where it stands beside another one."""
+    large = (gmacs if beside is None else beside) >= 0.1
+    number = f"{gmacs:.3g}" if large else f"{1000 * gmacs:.3g}"
+    return number if beside is not None else f"{number} {'G' if large else 'M'}"
+
+
+def knew(rows: DataFrame, look: Look, named: Callable[[int], str], exits: Sequence[str] = ()) -> str:
+    """Since when the net leads with its answer, and what its exits said: rows of `measure.depth`."""
+    places = [name for name in ("stage", "inner", "layer") if name in rows]
+    led = rows.loc[rows.groupby(places, sort=False).probability.idxmax()].reset_index(drop=True)
+    wrong = led.index[led["class"] != look.prediction]
+    since = next(led.iloc[min(wrong.max() + 1, len(led) - 1) if len(wrong) else 0:].itertuples())
+    several = led.stage.nunique() > 1
+
+    def exit(stage: int) -> str:
+        return escape(exits[stage]) if exits else f"exit {stage + 1}"
+
+    where = f"{exit(since.stage)}, layer {since.layer}" if several else f"layer {since.layer} of {led.layer.max()}"
+    told = f"“{escape(named(look.prediction))}” leads from {where} on"
+    for end in led[led.threshold.notna()].itertuples():
+        told += f" · {exit(end.stage)} is {percent(end.score)} sure and needs {percent(end.threshold)}"
+    return told
 
 
 def speed(timing: Timing, ask: Ask, paper: tuple[float, str] | None, versus: str, exits: Sequence[str] = ()) -> str:
@@ -54,8 +97,8 @@ def digits(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+def percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
 
 
 def sentence(error: Exception) -> str:
@@ -70,8 +113,9 @@ def fact(words: str) -> str:
 
 
 def code(ask: Ask) -> str:
-    """The line that gives the logits of this point."""
-    return f'{fact("in code:")} <code class="vl-code">logits = net(images, net.{escape(repr(ask.point))})</code>'
+    """The line that gives the logits of this point, and of what is forced."""
+    net = f"vitlab.Forced(net, {ask.hand.code})" if ask.hand else "net"
+    return f'{fact("in code:")} <code class="vl-code">logits = {net}(images, net.{escape(repr(ask.point))})</code>'
 
 
 def words(html: str) -> str:

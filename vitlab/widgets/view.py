@@ -1,4 +1,7 @@
-"""What a panel shows: two sentences, and a third when something went wrong; three pictures, one live figure, a patch's life."""
+"""What a panel shows: two sentences, and a third when something went wrong; three pictures, one live figure, a patch's life.
+
+On demand also what a person forces, and what that changed, and what the net would answer along the depth.
+"""
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 
@@ -7,14 +10,17 @@ import plotly.graph_objects as go
 from numpy import ndarray
 from pandas import DataFrame
 
+from vitlab.plots.depth import depth
 from vitlab.plots.live import live
 from vitlab.plots.overlay import heated, png, signed
 from vitlab.plots.pictures import left, looked_at
+from vitlab.plots.theme import CLEAR
 from vitlab.widgets import life, text
 from vitlab.widgets.browser import Aide
-from vitlab.widgets.records import Ask, Look
+from vitlab.widgets.records import Ask, Hand, Look
 
 HISTORY = 40                                # measurements shown
+DEPTH = 240                                 # pixels, the height of the figure along the depth
 PICTURES = ("kept", "attention", "attribution")
 
 
@@ -30,10 +36,13 @@ class View:
         self.figure._config = {"displayModeBar": False, "responsive": True}    # plotly offers no public way
         frames = [W.VBox([self.captions[kind], self.pictures[kind]]).add_class("vl-picture") for kind in PICTURES]
         self.root = W.HBox([*frames, W.Box([self.figure]).add_class("vl-plots")]).add_class("vl-view")
-        self.answer, self.speed, self.note = (W.HTML().add_class("vl-status").add_class(f"vl-{kind}")
-                                              for kind in ("answer", "speed", "note"))
+        self.answer, self.speed, self.hand, self.note = (W.HTML().add_class("vl-status").add_class(f"vl-{kind}")
+                                                         for kind in ("answer", "speed", "hand", "note"))
         self.answer.value = "loading …"
-        self.sentences = W.VBox([self.answer, self.speed, self.note]).add_class("vl-sentences")
+        self.sentences = W.VBox([self.answer, self.speed, self.hand, self.note]).add_class("vl-sentences")
+        self.knew, self.deep = W.HTML().add_class("vl-life"), None
+        self.depth = W.VBox([self.knew], layout=W.Layout(display="none")).add_class("vl-depth")
+        self.forced: Hand | None = None
         self.aide, self.life = Aide(), W.HTML(text.fact(life.HINT)).add_class("vl-life")
         self.code = W.HTML().add_class("vl-life")
 
@@ -60,7 +69,36 @@ class View:
     def show_life(self, look: Look, exits: Sequence[str]) -> None:
         """What becomes of the patch that was chosen, if one was."""
         patch, grid = tuple(self.aide.patch), self.aide.grid
-        self.life.value = life.strip(life.moments(look.layers, patch, grid), patch, exits) if patch else text.fact(life.HINT)
+        said = self.forced.says(patch, grid) if self.forced else ""
+        self.life.value = (life.strip(life.moments(look.layers, patch, grid), patch, exits, said) if patch
+                           else text.fact(life.HINT))
+
+    def mark(self, hand: Hand | None) -> None:
+        """Which patches a person keeps and drops."""
+        self.forced = hand
+        with self.aide.hold_sync():
+            self.aide.keep, self.aide.drop = (list(hand.keep), list(hand.drop)) if hand else ([], [])
+            self.aide.hand = hand.grid if hand else 1
+
+    def open_depth(self, open: bool) -> None:
+        """Make room for the depth, or close it; its figure is made when it is first opened."""
+        if open and self.deep is None:
+            self.deep = go.FigureWidget(layout={"height": DEPTH, "autosize": True, "template": "none", "paper_bgcolor": CLEAR,
+                                                "plot_bgcolor": CLEAR})
+            self.deep._config = {"displayModeBar": False, "responsive": True}
+            self.depth.children = (self.knew, W.Box([self.deep]).add_class("vl-plots"))
+        self.depth.layout.display = "flex" if open else "none"
+
+    def show_depth(self, rows: DataFrame, classes: Sequence[str], sentence: str) -> None:
+        """What the net would answer after every block."""
+        figure, self.knew.value = depth(rows, classes), sentence
+        self.deep.data = []
+        size = ("width", "height", "autosize")                             # told again, they would be fixed at what they are
+        told = {key: value for key, value in figure.layout.to_plotly_json().items() if key not in size}
+        self.deep.layout.update({"shapes": [], **told}, overwrite=True)
+        self.deep.add_traces(figure.data)
+        self.depth.remove_class("vl-old")
+        self.deep._widget_layout, self.deep._widget_data = deepcopy(self.deep._layout_obj._props), deepcopy(self.deep._data)
 
     def show_relevance(self, look: Look, heat: ndarray) -> None:
         """What speaks for the predicted class."""

@@ -5,11 +5,13 @@
 """
 from collections.abc import Callable
 from functools import partial
+from math import isqrt
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from vitlab.forced import Orders
 from vitlab.methods.spvit.package import Package
 from vitlab.methods.spvit.selector import Others
 from vitlab.packed import Even, Packed
@@ -31,6 +33,7 @@ class Tokens(NamedTuple):
     left: Tensor | None = None          # all patches as they were when last looked at, [B, N, D]; None where none are pooled
     worth: Tensor | None = None         # the scores of the patches that stayed, [B, n], where all images keep the same number
     patches: int = 0                    # how many there are on this grid, dropped ones too
+    forced: Orders | None = None        # what a person says of them
 
     def seen(self) -> Tensor | None:
         """All patches [B, N, D]: those that are there as they are, the others as they were when they were dropped."""
@@ -74,7 +77,9 @@ def by_count(t: Tokens, score: Score, count: int, prefix: int, package: Package)
     body, ids = t.x[:, prefix:], t.ids[:, prefix:]
     patches = body.shape[1] - t.packages
     value = score(body, Others(t.rows.mean, partial(beside, ids, t.rows, t.patches)))[:, :patches]     # [B, n]
-    top = value.topk(count, sorted=False).indices
+    top = highest(value, count) if t.forced is None else t.forced.pick(highest, value, count, ids[:, :patches], isqrt(t.patches))
+    if t.forced is not None and top.shape[1] == patches:
+        return t                                                           # a person may have left the selector nothing to drop
     weight = package.weights(value, torch.ones_like(value).scatter(1, top, 0.0))
     x, kept = [t.x[:, :prefix], take(body, top), body[:, patches:]], [t.ids[:, :prefix], take(ids, top), ids[:, patches:]]
     if package.made:
@@ -84,8 +89,13 @@ def by_count(t: Tokens, score: Score, count: int, prefix: int, package: Package)
         else:
             x, kept = [*x, new], [*kept, torch.full_like(ids[:, :1], PACKAGE)]
     kept = torch.cat(kept, 1)
-    return t._replace(x=torch.cat(x, 1), ids=kept, packages=kept.shape[1] - prefix - count, left=t.seen(),
+    return t._replace(x=torch.cat(x, 1), ids=kept, packages=kept.shape[1] - prefix - top.shape[1], left=t.seen(),
                       folded=partial(spread, ids[:, :patches], weight), worth=value.gather(1, top))
+
+
+def highest(score: Tensor, count: int) -> Tensor:
+    """Positions of the `count` highest scores, [B, n] -> [B, count]."""
+    return score.topk(count, sorted=False).indices
 
 
 def by_score(t: Tokens, score: Score, factor: float, prefix: int, package: Package) -> Tokens:
@@ -100,7 +110,10 @@ def by_score(t: Tokens, score: Score, factor: float, prefix: int, package: Packa
     value, patch = score(x[None, body], others)[0], ids[body] >= 0
     count = deserved(inner.sum((value * patch)[None]), factor)
     ranks = inner.rank(value.where(patch, float("-inf"))[None])[0]
-    stays = ~patch | (ranks < count[inner.image])
+    stays = ranks < count[inner.image]
+    if t.forced is not None:
+        stays = t.forced.over(stays, ids[body], isqrt(t.patches), inner.image, len(inner.lengths))
+    stays = stays | ~patch
     weight = package.weights(value, (~stays).to(value.dtype))
     there = torch.ones_like(ids, dtype=torch.bool).index_copy(0, body, stays)
     lengths = t.rows.sum(there[None].long())

@@ -26,6 +26,7 @@ cosine (the code resets the rate of the selectors halfway). Token distillation i
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import NamedTuple
 
 import torch
@@ -48,6 +49,7 @@ from vitlab.backbones import (
 )
 from vitlab.block import attention, macs, mlp, qkv
 from vitlab.calibrated import Calibrated
+from vitlab.forced import Orders
 from vitlab.losses import cross_entropy, kl
 from vitlab.method import Dense, own_point
 from vitlab.methods.spvit.clock import clock
@@ -110,6 +112,7 @@ class SPViT(nn.Module):
     Point = Point
     FREE_KNOBS = ("factors",)                             # no weight depends on them
     uses_teacher = True
+    forced: Orders | None = None            # see `vitlab.Forced`
 
     def __init__(self, vit: VisionTransformer, budget: float | None = None, keep: Sequence[float] | None = None,
                  latency: float | None = None, after: Sequence[int] | None = None, *, package: str = "normalised",
@@ -214,8 +217,11 @@ class SPViT(nn.Module):
         """What decides before which block, 0-based: how many patches stay, or the factor of their scores."""
         keep = self.keep_at(point.budget)
         if self.adaptive and not point.fixed:
-            return {} if min(keep) == 1 else dict(zip(self.after, self.factors.at(point.budget, SAME), strict=True))
-        return self.work.counts(keep)
+            if min(keep) == 1:
+                return dict.fromkeys(self.after, inf) if self.forced else {}
+            return dict(zip(self.after, self.factors.at(point.budget, SAME), strict=True))
+        everybody = dict.fromkeys(self.after, self.work.patches) if self.forced else {}
+        return everybody | self.work.counts(keep)
 
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K] of normalised images [B, 3, S, S]; dropped tokens are really gone, and no image is padded."""
@@ -251,7 +257,8 @@ class SPViT(nn.Module):
         x = embed(self.vit, images)                                        # [B, P + N, D]
         ids = torch.arange(-self.prefix, x.shape[1] - self.prefix, device=x.device)
         left = x[:, self.prefix:] if self.work.pools else None
-        return Tokens(x, ids.where(ids >= 0, PREFIX).expand(x.shape[0], -1), Even(), left=left, patches=grid(self.vit) ** 2)
+        return Tokens(x, ids.where(ids >= 0, PREFIX).expand(x.shape[0], -1), Even(), left=left, patches=grid(self.vit) ** 2,
+                      forced=self.forced)
 
     def asked(self, images: Tensor, factors: Sequence[float] = (), by_head: bool = False) -> tuple[Tokens, Tensor]:
         """The tokens that come to the selector after those of `factors` and its keep scores, shaped as their ids.

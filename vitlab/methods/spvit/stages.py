@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitlab.backbones import Stage, pool_apart
 from vitlab.methods.spvit.limit import surviving
-from vitlab.methods.spvit.prune import Tokens, Veiled, spread
+from vitlab.methods.spvit.prune import Tokens, Veiled, highest, spread
 from vitlab.packed import Even, Packed
 from vitlab.tokens import take
 
@@ -35,7 +35,9 @@ def enter_even(t: Tokens, stage: Stage, prefix: int, persist: bool) -> Tokens:
     cells = grid.shape[1]
     body, worth, ids = grid, None, torch.arange(cells, device=grid.device).expand(grid.shape[0], -1)
     if persist and (stay := surviving(there, count, cells)) < cells:
-        worth, ids = best_inputs(spread(t.ids[:, prefix:prefix + there], t.worth, count), stage).topk(stay, sorted=False)
+        value = best_inputs(spread(t.ids[:, prefix:prefix + there], t.worth, count), stage)
+        ids = highest(value, stay) if t.forced is None else t.forced.pick(highest, value, stay, ids, isqrt(cells))
+        worth = value.gather(1, ids)
         body = take(grid, ids)
     return t._replace(patches=cells, x=torch.cat([beside[:, :prefix], body, beside[:, prefix:]], 1), left=grid, worth=worth,
                       ids=torch.cat([t.ids[:, :prefix], ids, t.ids[:, prefix + there:]], 1))
@@ -48,6 +50,9 @@ def enter_packed(t: Tokens, stage: Stage, persist: bool) -> Tokens:
     alive = torch.ones_like(grid[..., 0])
     if persist:
         alive = any_input(t.by_patch(torch.ones_like(t.ids).float(), torch.zeros_like(t.left[..., 0]).float()), stage)
+        if t.forced is not None:
+            numbers = torch.arange(alive.shape[1], device=alive.device).expand_as(alive)
+            alive = t.forced.over(alive > 0, numbers, isqrt(alive.shape[1]))
     image, cell = (alive > 0).nonzero(as_tuple=True)
     owner = torch.cat([t.rows.image[others], image])
     order = owner.argsort(stable=True)                                     # each image's cells behind its other tokens

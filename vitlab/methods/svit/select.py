@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitlab.forced import Orders
 from vitlab.packed import Even, Packed
 from vitlab.tokens import put, take
 
@@ -42,12 +43,30 @@ def some(takes_part: Tensor) -> Some:
     return Some(takes_part.flatten().nonzero_static(size=sum(lengths)).mT, Packed(lengths, takes_part.device))
 
 
-def best(odds: Tensor, count: int, prefix: int) -> Some:
-    """The prefix tokens and, of those asked, the `count` that most want to: their number is known before, so it exports."""
+def best(odds: Tensor, count: int, prefix: int, side: int = 0, forced: Orders | None = None) -> Some:
+    """The prefix tokens and, of those asked, the `count` that most want to: their number is known before, so it exports.
+
+    side, forced: patches per side, and what a person says of them.
+    """
     first = torch.arange(prefix, device=odds.device).expand(odds.shape[0], -1)
-    return Some(torch.cat([first, prefix + odds.topk(count).indices], 1), Even())
+    top = highest(odds, count) if forced is None else forced.pick(highest, odds, count, patches(odds, side), side)
+    return Some(torch.cat([first, prefix + top], 1), Even())
 
 
-def above(thresholds: Sequence[float]) -> Rule:
-    """Who takes part where log-odds above a threshold decide; who is not asked, always."""
-    return lambda gate, odds, may, before: some(F.pad((odds > thresholds[gate]) & may, (before, 0), value=True))
+def above(thresholds: Sequence[float], side: int = 0, forced: Orders | None = None) -> Rule:
+    """Who takes part where log-odds above a threshold decide; who is not asked, always. side, forced: as above."""
+    def rule(gate: int, odds: Tensor, may: Tensor, before: int) -> Some:
+        stays = (odds > thresholds[gate]) & may
+        stays = stays if forced is None else forced.over(stays, patches(odds, side), side)
+        return some(F.pad(stays, (before, 0), value=True))
+    return rule
+
+
+def highest(odds: Tensor, count: int) -> Tensor:
+    """Positions of the `count` that most want to, [B, n] -> [B, count]."""
+    return odds.topk(count).indices
+
+
+def patches(odds: Tensor, side: int) -> Tensor:
+    """Which patch each of the tokens asked is, [B, n]; negative for prefix tokens, which stand first."""
+    return torch.arange(side ** 2 - odds.shape[1], side ** 2, device=odds.device).expand_as(odds)

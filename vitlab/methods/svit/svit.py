@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, prefix_tokens, start_from
 from vitlab.block import attention, macs, mlp, qkv
 from vitlab.calibrated import Calibrated
+from vitlab.forced import Orders
 from vitlab.losses import cross_entropy
 from vitlab.method import own_point
 from vitlab.methods.svit.gates import KINDS, Gate, drawn, most, off_target
@@ -94,6 +95,7 @@ class SViT(nn.Module):
 
     Point = Point
     FREE_KNOBS = ("thresholds",)                        # no weight depends on them
+    forced: Orders | None = None                        # see `vitlab.Forced`
 
     def __init__(self, vit: VisionTransformer, keep: float | Sequence[float] = KEEP, first: int | None = None, *,
                  pruned: str = "return", rate: str = "batch", gate: str = "mlp", decisions: str = "drawn",
@@ -171,11 +173,11 @@ class SViT(nn.Module):
 
     def rule(self, point: Point) -> Rule:
         """Who takes part after a gate."""
+        side = grid(self.vit)
         if self.adaptive and not point.fixed and point.keep < 1:
-            thresholds = self.thresholds.at(point.keep, SAME)
-            return above(thresholds)
+            return above(self.thresholds.at(point.keep, SAME), side, self.forced)
         counts = self.counts(point.keep)
-        return lambda gate, odds, may, before: best(odds.where(may, float("-inf")), counts[gate], before)
+        return lambda gate, odds, may, before: best(odds.where(may, float("-inf")), counts[gate], before, side, self.forced)
 
     def forward(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [B, K] of normalised images [B, 3, S, S]; who does not take part in a block is really not computed."""
