@@ -146,7 +146,7 @@ def test_a_red_panel_ends_the_waiting_too(open_page):
 
 
 def drive(page, shot, brief=False):
-    """Move sliders by keyboard and by mouse; the tokens and the number must follow, before the measurement ends if it is not brief.
+    """Move sliders by keyboard and by mouse; the tokens and the number must follow, before a measurement that takes long ends.
 
     With first slider and keep rate at their ends every patch stays to the last block. The keep rate, or the first slider where
     there is none, changes every answer; any other slider is moved as well.
