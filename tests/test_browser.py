@@ -1,7 +1,7 @@
 """The notebooks in a real JupyterLab in a real browser: they run, the explorer's sliders move, and its numbers follow.
 
-Two notebooks run whole, with ■ pressed in their trainings, of the others what their explorer needs, with brief measurements; all on
-few pictures: nbval runs everything as it is. Both themes of JupyterLab are tried on three panels, and on all where the screenshots
+Two notebooks run whole, with ■ pressed in their trainings, of the others what their explorer needs, with brief measurements; all
+on few pictures: nbval runs everything as it is. Both themes of JupyterLab are tried on three panels, and on all where screenshots
 are wanted.
 Screenshots are left in pytest's temporary folder, or in the folder that VITLAB_SCREENSHOTS names.
 """
@@ -191,7 +191,7 @@ def test_a_governor_is_watched_in_the_browser(lab, open_page):
 
 
 def drive(page, shot, brief=False):
-    """Move sliders by keyboard and by mouse; the tokens and the number must follow, and before a measurement that is not brief ends.
+    """Move sliders by keyboard and by mouse; the tokens and the number must follow, before a measurement that takes long ends.
 
     With first slider and keep rate at their ends every patch stays to the last block. The keep rate, or the first slider where
     there is none, changes every answer; any other slider is moved as well.
