@@ -6,11 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from samples import pictures
+from torch import nn
 from torch.backends import cuda, mha
 
 import vitlab
-from vitlab.measure import audit, cost
+from vitlab.measure import audit, cost, gmacs
 from vitlab.measure.cost import check_counter, count, counted
+from vitlab.trace import LayerTrace
 
 MICRO = 12.776576e6         # of micro_patch8 by fvcore: see test below
 MODES = {"plain": nullcontext, "no_grad": torch.no_grad, "inference": torch.inference_mode,
@@ -166,3 +168,38 @@ def test_the_counter_is_checked_once_for_each_kind_of_device(net, monkeypatch):
     assert len(runs) == 4 + 2
     check_counter("meta")
     assert len(runs) == 4 + 2 + 4
+
+
+class Ragged(nn.Module):
+    """Images whose first pixel is 1 keep two tokens, the others one; alone an image may keep one more, as rounding has it."""
+
+    adaptive = True
+
+    def __init__(self, wavers: bool, told: int):
+        super().__init__()
+        self.layer, self.wavers, self.told = nn.Linear(4, 5), wavers, told
+
+    def forward(self, images, point=None, trace=None):
+        count = 1 + images[:, 0, 0, 0].long() + (self.wavers and len(images) == 1)             # [B]
+        if trace is not None:
+            there = torch.arange(4) < count[:, None]
+            nothing = torch.zeros(len(images), 4)
+            trace.layers.append(LayerTrace(0, 0, (2, 2), there, there, nothing, torch.ones(len(images))))
+        return torch.cat([self.layer(torch.zeros(1, n, 4)).sum(1) for n in count.tolist()])
+
+    def token_macs(self, trace):
+        return self.told * trace.layers[0].attended.sum(1).double()
+
+
+@pytest.mark.parametrize("wavers", [False, True])
+def test_an_image_that_keeps_another_number_of_tokens_alone_is_told_as_in_its_batch(wavers):
+    images = torch.zeros(3, 3, 2, 2)
+    images[1, 0, 0, 0] = 1
+    assert gmacs(Ragged(wavers, 4 * 5), images) == pytest.approx([20e-9, 40e-9, 20e-9])
+
+
+def test_what_a_method_tells_of_its_tokens_is_checked():
+    images = torch.zeros(2, 3, 2, 2)
+    images[1, 0, 0, 0] = 1
+    with pytest.raises(RuntimeError, match="reckons 39 multiply-adds for an image that takes 40"):
+        gmacs(Ragged(False, 19), images)
