@@ -49,7 +49,8 @@ def main(backbones: str = ",".join(BATCH), rounds: str = "5", device: str = "cpu
         parts.append(part.assign(kept=part.speed_up / part.gmacs_ratio))
         shown = parts[-1][["method", "label", "top1", "gmacs", "speed_up", "gmacs_ratio", "kept"]]
         print(shown.round(3).to_string(index=False), flush=True)
-    print("written to", write(pd.concat(parts, ignore_index=True), DATA / "results" / f"published_{device}_{precision}.csv", device))
+    name = f"published_{device}_{precision}.csv"
+    print("written to", write(pd.concat(parts, ignore_index=True), DATA / "results" / name, device))
 
 
 if __name__ == "__main__":

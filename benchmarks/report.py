@@ -355,8 +355,8 @@ def gpu_points() -> str:
         kept, share = rows.speed_up_over_flops.drop("timm dense"), alone.graphs / alone.eager
         took = 1000 * rows.batch / rows.images_per_s
         said.append(f"In {precision} the points reach {kept.min():.2f} to {kept.max():.2f} of their promise: timm's pass takes "
-                    f"{took['timm dense']:.0f} ms, theirs {took.drop('timm dense').min():.0f} to {took.max():.0f}; as a CUDA graph "
-                    f"one picture takes {share.min():.0%} to {share.max():.0%} of the time.")
+                    f"{took['timm dense']:.0f} ms, theirs {took.drop('timm dense').min():.0f} to {took.max():.0f}; "
+                    f"as a CUDA graph one picture takes {share.min():.0%} to {share.max():.0%} of the time.")
         hows |= {f"one picture, {precision}": alone.eager, "as a CUDA graph" + " " * len(hows): alone.graphs}
     table = pd.DataFrame({name: values.map("{:.2f}×".format) for name, values in columns.items()}).join(
         pd.DataFrame({name: values.map("{:.1f} ms".format) for name, values in hows.items()}))
@@ -388,7 +388,8 @@ def gpu_batch() -> str:
 def gpu_race() -> str:
     """What others publish, in both precisions: how much of the promise is there."""
     kept = {f"{precision}, {column}": read(f"published_cuda_{precision}").query("method != 'dense'")
-            .set_index(["method", "backbone", "label"])[column] for precision in ("fp32", "bf16") for column in ("speed_up", "kept")}
+            .set_index(["method", "backbone", "label"])[column]
+            for precision in ("fp32", "bf16") for column in ("speed_up", "kept")}
     gain = read("published_cuda_fp32").query("method != 'dense'").set_index(["method", "backbone", "label"]).gmacs_ratio
     table = pd.DataFrame({"promised": gain.map("{:.2f}×".format),
                           **{name: values.map(("{:.2f}×" if "speed" in name else "{:.0%}").format)
@@ -407,8 +408,8 @@ def side_by_side() -> str:
         told.append({"method": name, "passes": int(best.passes), "top-1, best": f"{best.top1:.1f}", "GFLOPs": gflops(best.gmacs),
                      "cheapest within a point": f"{near.top1:.1f} at {gflops(near.gmacs)}", "points": len(own)})
     one = rows.iloc[0]
-    return (f"{markdown(pd.DataFrame(told))}\n\nOne seed, {one.n:,} test pictures: half a point is chance. Trained on an {one.trained_on}; "
-            f"judged on {one.hardware}, {one.date}.")
+    return (f"{markdown(pd.DataFrame(told))}\n\nOne seed, {one.n:,} test pictures: half a point is chance. Trained on an "
+            f"{one.trained_on}; judged on {one.hardware}, {one.date}.")
 
 
 def verdicts() -> str:

@@ -31,7 +31,8 @@ def main(device: str = "cpu", precisions: str = "fp32", words: str = "") -> None
                 continue
             if number and "{precision}" not in told or not gpu and told.endswith(GPU_ONLY):
                 continue
-            given = told.format(device=device, precision=precision, batch=pictures(32, device, precision), ways="eager,graphs" if gpu else "eager")
+            given = told.format(device=device, precision=precision, batch=pictures(32, device, precision),
+                                ways="eager,graphs" if gpu else "eager")
             begin = perf_counter()
             try:
                 import_module(script).main(*given.split())

@@ -3,8 +3,8 @@
 Random weights; the gates' last layers are set so that images differ in how many of their tokens take part, and they are
 calibrated on the pictures raced with, so their mean cost at k = 0.7 is the headline's, 3.0 GFLOPs. All take turns in one
 process. `masked` is the official evaluation, which draws decisions and computes everything. Then the supplement's Fig. 1: the
-same race at batch sizes from 1 to 128 (on a GPU to 1,024, and eight times the batch elsewhere). Writes svit_speed_<device>_<precision>.csv and svit_batch_<device>_<precision>.csv, both
-in data/results.
+same race at batch sizes from 1 to 128 (on a GPU to 1,024, and eight times the batch elsewhere). Writes
+svit_speed_<device>_<precision>.csv and svit_batch_<device>_<precision>.csv, both in data/results.
 """
 import sys
 

@@ -1,8 +1,8 @@
 """Is SuperViT really as fast as its FLOPs promise?  python benchmarks/throughput.py [deit_small] [32] [fp32] [cpu] [9] [eager]
 
 All points of an untrained SuperViT (speed does not depend on the weights) and timm's own dense model take turns on the same
-batch of pictures; medians over interleaved rounds; on a GPU also the memory and energy of each. The last word says how all of them
-run: eager, as graphs (recorded as CUDA graphs) or compiled (by torch.compile, on a GPU recorded, too). Writes
+batch of pictures; medians over interleaved rounds; on a GPU also the memory and energy of each. The last word says how all
+of them run: eager, as graphs (recorded as CUDA graphs) or compiled (by torch.compile, on a GPU recorded, too). Writes
 data/results/throughput_<backbone>_<device>_<precision>.csv, and ..._graphs.csv or ..._compiled.csv.
 """
 import sys

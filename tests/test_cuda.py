@@ -1,4 +1,4 @@
-"""On a GPU everything is what it is on a CPU. Nothing here runs without one; tests/test_devices.py tries a made-up one everywhere."""
+"""On a GPU all is what it is on a CPU. Nothing here runs without one; tests/test_devices.py tries a made-up one everywhere."""
 from math import isnan
 
 import pytest

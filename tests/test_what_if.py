@@ -62,7 +62,7 @@ def test_one_sentence_says_what_changed(panel, net, images):  # noqa: F811
     now = panel.result
     assert told.startswith("by hand, 3 patches dropped and 1 patch kept: ")
     one, two = 100 * before["confidence"], 100 * now["confidence"]
-    digits = int(f"{one:.0f}" == f"{two:.0f}")                             # a tenth of a percent where the whole ones are the same
+    digits = int(f"{one:.0f}" == f"{two:.0f}")                            # a tenth of a percent where the whole ones are the same
     assert f"“{before['prediction']}” {one:.{digits}f} % → " in told and f"{two:.{digits}f} % · " in told
     assert "as many multiply-adds" in told and f"{now['tokens']} patches left as before" in told
     assert panel.set(keep=1.0).wait(QUICK), panel.last_error               # it stays, at another point

@@ -35,7 +35,7 @@ class Compiled(nn.Module):
         if isinstance(method, Compiled) or hasattr(method, "_orig_mod"):
             raise ValueError("this net is compiled already; give the net itself")
         if type(kernels) is not bool or not (graphs is None or type(graphs) is bool) or not (kernels or graphs is not False):
-            raise ValueError(f"kernels and graphs say by True or False what is done, and one must be, not {kernels!r}, {graphs!r}")
+            raise ValueError(f"kernels and graphs say by True or False what is done; one must be, not {kernels!r}, {graphs!r}")
         if not callable(backend) and str(backend) not in torch.compiler.list_backends(exclude_tags=()):
             raise ValueError(f"torch.compile has no backend {backend!r}; leave it out, or see torch.compiler.list_backends()")
         self._orig_mod = method                             # torch.compile's own name: training and checkpoints know it
