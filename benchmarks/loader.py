@@ -87,7 +87,8 @@ def main(device: str = "cpu") -> None:
                 rows.append({"what": what, "workers": count, "images_per_s": found, "net": f"{method} {backbone}", "batch": batch,
                              "net_images_per_s": speed, "feeds": found / speed})
                 print(rows[-1], flush=True)
-    write(pd.DataFrame(rows).assign(device=device), DATA / "results" / f"loader_{torch.device(device).type}.csv", device)
+    table = pd.DataFrame(rows).assign(device=device, precision="fp32")
+    write(table, DATA / "results" / f"loader_{torch.device(device).type}.csv", device)
 
 
 class Pillow:

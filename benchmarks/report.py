@@ -399,6 +399,16 @@ def gpu_race() -> str:
         "kept", "of the promise")))
 
 
+def loader() -> str:
+    """Pictures that come, beside pictures that are learned from."""
+    rows = read("loader_cpu")
+    table = pd.DataFrame({"pictures": rows.what, "processes": rows.workers, "come, images/s": rows.images_per_s.map("{:,.0f}".format),
+                          "learned from, images/s": rows.net + ", " + rows.net_images_per_s.map("{:,.0f}".format),
+                          "feeds": rows.feeds.map("{:.0f}×".format)})
+    one = rows.iloc[0]
+    return f"{markdown(table)}\n\n{one.hardware}, torch {one.torch}, {one.date}."
+
+
 def side_by_side() -> str:
     """Everybody's largest point, and the cheapest within a point of it, at equal passes."""
     rows, told = read("side_by_side_cifar10_points"), []
@@ -466,7 +476,7 @@ def filled(texts: Iterable[str]) -> list[str]:
              "svit small": worth("svit_small_points", SVIT, "return"), "svit shipped": svit_shipped(),
              "schedules": schedules(), "tome shipped": tome_shipped(), "supervit training": supervit_training(),
              "governor": governor(), "gpu points": gpu_points(), "gpu methods": gpu_methods(), "gpu batch": gpu_batch(),
-             "gpu race": gpu_race(), "side by side": side_by_side(),
+             "gpu race": gpu_race(), "side by side": side_by_side(), "loader": loader(),
              "verdicts": verdicts(), "claims table": claims_table()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)

@@ -30,7 +30,7 @@ STEP, PASS, ROUNDS = 16, 32, 5              # pictures of a step, of a pass
 def step(net, optimizer, losses, precision: str) -> torch.Tensor:
     """One update."""
     torch.manual_seed(turn[0])                              # the sub-nets that this round draws
-    for part in passes(iter(losses()), next(net.parameters()).device, precision):
+    for part in passes(losses(), next(net.parameters()).device, precision):
         sum(part.values()).backward()
     optimizer.step()
     optimizer.zero_grad()
@@ -49,12 +49,14 @@ def main(device: str = "cpu", precision: str = "fp32") -> None:
     nets = {"dense": dense, **{name: vitlab.create("supervit", "deit_small", share_prefix=share).to(device)
                                for name, share in (("four sub-nets", True), ("four sub-nets, nothing shared", False))}}
     losses = {name: partial(net.losses, few, some) for name, net in nets.items() if name != "dense"}
-    losses["dense"] = lambda: [{"ce": cross_entropy(dense(few), some)}]
+    losses["dense"] = lambda: ({"ce": cross_entropy(dense(few), some)} for _ in range(1))     # when asked for, under autocast
     jobs = {name: partial(step, net, torch.optim.AdamW(net.parameters(), 1e-5), losses[name], precision)
             for name, net in nets.items()}
 
     def round_of(name, job):
         turn[0] += name == "dense"                          # everybody's draws are the round's
+        if torch.device(device).type == "cuda":
+            job()                                           # a GPU loads the kernels of a new shape when they are first used
         return timed(job, torch.device(device))
 
     times, threads = in_turns({name: partial(round_of, name, job) for name, job in jobs.items()}, ROUNDS, torch.device(device))
