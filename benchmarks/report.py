@@ -402,7 +402,8 @@ def gpu_race() -> str:
 def loader() -> str:
     """Pictures that come, beside pictures that are learned from."""
     rows = read("loader_cpu")
-    table = pd.DataFrame({"pictures": rows.what, "processes": rows.workers, "come, images/s": rows.images_per_s.map("{:,.0f}".format),
+    table = pd.DataFrame({"pictures": rows.what, "processes": rows.workers,
+                          "come, images/s": rows.images_per_s.map("{:,.0f}".format),
                           "learned from, images/s": rows.net + ", " + rows.net_images_per_s.map("{:,.0f}".format),
                           "feeds": rows.feeds.map("{:.0f}×".format)})
     one = rows.iloc[0]
