@@ -82,6 +82,23 @@ class Hand:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """Which pictures are walked through: `measure.pick` of the answers at a place, which is a model and its operating point."""
+
+    how: str
+    at: tuple[str, Any] | None = None       # None where no answer is needed
+    beside: tuple[str, Any] | None = None   # of "lost" alone: where they are right
+    label: int | None = None                # a class of the pictures, by number
+
+    @property
+    def words(self) -> str:
+        """What the pictures have in common, their class apart."""
+        at, beside = (place and titled(*place) for place in (self.at, self.beside))
+        return {"all": "", "wrong": f"wrong at {at}", "lost": f"wrong at {at}, right at {beside}",
+                "unsure": f"the least sure at {at} first", "dear": f"the dearest at {at} first"}[self.how]
+
+
+@dataclass(frozen=True)
 class Ask:
     """What the controls say: everything that decides what is shown."""
 
@@ -94,6 +111,7 @@ class Ask:
     layer: int                              # place among the layers the image went through, from 0; -1 is the last
     hand: Hand | None = None                # what a person says of some patches; None where nothing is forced
     deep: bool = False                      # is the depth looked at?
+    slice: Slice | None = None              # which pictures are walked through; None where nobody does
 
     @property
     def sight(self) -> tuple:
@@ -108,8 +126,13 @@ class Ask:
     @property
     def title(self) -> str:
         """Model and knobs, short: "SuperViT (14, 0.5)"."""
-        knobs = ", ".join(shown(value, name) for name, value in asdict(self.point).items())
-        return (f"{self.model} ({knobs})" if knobs else self.model) + (" by hand" if self.hand else "")
+        return titled(self.model, self.point) + (" by hand" if self.hand else "")
+
+
+def titled(model: str, point: Any) -> str:
+    """A model at its operating point, short: "SuperViT (14, 0.5)"."""
+    knobs = ", ".join(shown(value, name) for name, value in asdict(point).items())
+    return f"{model} ({knobs})" if knobs else model
 
 
 def shown(value: Any, name: str = "") -> str:
