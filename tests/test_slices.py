@@ -136,6 +136,8 @@ def test_as_the_browser_does_it(panel, net, many):  # noqa: F811
     panel.walk.open.value = True
     assert panel.wait(QUICK) and panel.walk.root.layout.display == "flex"
     assert (panel.rows, panel.result["image"]) == (list(range(44)), "image 7")
+    model = panel.controls.model.value
+    assert (panel.walk.at.value, panel.walk.beside.value) == ((model, net.Point(7, 0.5)), (model, net.points[-1]))
     assert panel.walk.at.layout.display == panel.walk.beside.layout.display == "none"
     assert panel.set(length=5).wait(QUICK)
     panel.walk.how.value = "unsure"                                            # at the point in view
@@ -143,7 +145,6 @@ def test_as_the_browser_does_it(panel, net, many):  # noqa: F811
     expected = measure.pick(vitlab.answers(net, many, net.Point(5, 0.5)), "unsure")
     assert panel.rows == expected and panel.result["image"] == f"image {expected[0]}"
     assert panel.walk.at.layout.display == "flex" and panel.walk.beside.layout.display == "none"
-    model = panel.controls.model.value
     panel.walk.at.value = model, net.Point(4, 0.7)                             # the sliders go there
     assert panel.wait(QUICK), panel.last_error
     assert panel.result["point"] == net.Point(4, 0.7)
@@ -153,6 +154,10 @@ def test_as_the_browser_does_it(panel, net, many):  # noqa: F811
     assert panel.rows == measure.pick(one, "lost", beside=two)
     rows = panel.rows
     assert panel.set(keep=1.0, length=7).wait(QUICK) and panel.rows == rows   # the same pictures at another point
+    panel.walk.open.value = False
+    panel.walk.open.value = True
+    assert (panel.walk.at.value, panel.walk.beside.value) == ((model, net.points[-1]), (model, net.points[0]))
+    assert panel.wait(QUICK) and panel.rows == measure.pick(two, "lost", beside=vitlab.answers(net, many, net.points[0]))
 
 
 def test_two_nets_are_asked_about_the_same_pictures(net, many):  # noqa: F811

@@ -269,14 +269,15 @@ class Panel:
         self.submit()
 
     def sliced(self, change: dict) -> None:
-        """Another slice was chosen. Where one is opened it is of the point in view, beside the costliest one."""
+        """Another slice was chosen. Where one is opened it is of the point in view, beside the costliest one, or the cheapest."""
         owner = change["owner"]
         self.slices.forget()
         with self.silently():
             if owner is self.walk.open and change["new"] or owner is self.walk.how and change["old"] == "all":
                 model, point = self.here()
+                cheapest, costliest = self.methods[model].points[0], self.methods[model].points[-1]
                 self.walk.stand(self.walk.at, (model, point))
-                self.walk.stand(self.walk.beside, (model, self.methods[model].points[-1]))
+                self.walk.stand(self.walk.beside, (model, cheapest if point == costliest else costliest))
             if owner is self.walk.at:
                 self.stand(*change["new"])
             self.walk.show()

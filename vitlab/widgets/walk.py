@@ -31,7 +31,8 @@ class Walk:
         self.back = button("chevron-left", "previous picture of the slice").add_class("vl-back")
         self.next = button("chevron-right", "next picture of the slice").add_class("vl-next")
         self.told = W.HTML().add_class("vl-walk")
-        self.root = W.HBox([self.how, self.at, self.beside, self.label, self.back, self.next, self.told],
+        steps = W.HBox([self.back, self.next, self.told]).add_class("vl-steps")
+        self.root = W.HBox([self.how, self.at, self.beside, self.label, steps],
                            layout=W.Layout(display="none")).add_class("vl-row").add_class("vl-slice")
 
     def options(self) -> list[tuple[str, tuple[str, Any]]]:
