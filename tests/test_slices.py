@@ -184,6 +184,19 @@ def test_two_nets_are_asked_about_the_same_pictures(net, many):  # noqa: F811
     made.close()
 
 
+@pytest.mark.parametrize("name", sorted(vitlab.METHODS))
+def test_every_method_is_walked_through(images, name):  # noqa: F811
+    torch.manual_seed(0)
+    method = vitlab.create(name, "micro_patch8", num_classes=10).eval()
+    made = explore(method, images, batch=2)
+    for how in ("wrong", "unsure"):
+        assert made.slice(how).wait(QUICK), made.last_error
+        assert made.rows == measure.pick(vitlab.answers(method, images, made.result["point"]), how)
+    least = vitlab.answers(method, images, made.result["point"]).confidence.min()
+    assert made.result["confidence"] == pytest.approx(least, abs=1e-5)         # the picture shown is the least sure one
+    made.close()
+
+
 def test_unasked_nothing_is_answered_and_no_point_twice(panel, net, asked):  # noqa: F811
     assert panel.set(keep=0.7, image=3).wait(QUICK)
     panel.walk.open.value = True
