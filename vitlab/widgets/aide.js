@@ -20,6 +20,8 @@ function name(panel, model) {
   for (const frame of panel.querySelectorAll(".vl-picture"))
     set(frame.querySelector("img"), "alt", [frame.querySelector(".vl-caption")?.textContent ?? "", "arrow keys choose a patch",
       ...(model.get("forcing") ? ["Enter keeps it, drops it, frees it"] : [])].join("; "));
+  for (const frame of panel.querySelectorAll(".vl-twin"))
+    set(frame.querySelector("img"), "alt", `${frame.querySelector(".vl-caption")?.textContent ?? ""}; stripes where the two differ`);
   for (const button of panel.querySelectorAll(".widget-toggle-button"))
     set(button, "aria-pressed", String(button.classList.contains("mod-active")));
   if (model.get("figure")) {

@@ -24,6 +24,7 @@ from vitlab.widgets.known import Known
 from vitlab.widgets.leaf import leaf
 from vitlab.widgets.records import Ask, Hand, Look, Slice, Timing, Upload
 from vitlab.widgets.slices import Slices, check
+from vitlab.widgets.twin import Twin
 from vitlab.widgets.view import View
 from vitlab.widgets.walk import WAYS, Walk
 from vitlab.widgets.worker import LatestWorker, Turn
@@ -32,14 +33,15 @@ from vitlab.words import one_of, path_of
 DEBOUNCE = 0.12                             # seconds the controls must rest before speed is measured
 PATIENCE = 5.0                              # seconds without an answer after which the panel says what it waits for
 PICTURE = (Image.Image, ndarray, Tensor, bytes, bytearray, str, Path)
-SPEED = ("images_per_s", "speed_up", "promise", "paper", "runs", "exits")
+SPEED = ("images_per_s", "speed_up", "promise", "paper", "runs", "exits", "beside")
 
 
 class Panel:
     """A live panel, made by `vitlab.explore`; show it as the last expression of a cell.
 
     result: what is shown, as a dict (model, point, image, prediction, confidence, right, exit, tokens, patches, gmacs, device,
-    precision, batch, images_per_s, speed_up, promise, paper, runs, exits, forced); last_error: the sentence in red, or None.
+    precision, batch, images_per_s, speed_up, promise, paper, runs, exits, forced; of what is pinned: pinned, and beside, its
+    images per second); last_error: the sentence in red, or None.
     """
 
     def __init__(self, methods: dict[str, nn.Module], images, *, sweep: DataFrame | None = None, device: str = "cpu",
@@ -48,7 +50,10 @@ class Panel:
         self.controls, self.view = Controls(methods, len(images), device, precision, batch), View(sweep)
         self.methods, self.slices = methods, Slices(self.engine, images)
         self.walk = Walk(methods, images.classes, images.labels.unique().tolist())
-        self.controls.tools.children = (*self.controls.tools.children, self.walk.open)
+        self.twin = Twin()
+        self.controls.tools.children = (*self.controls.tools.children, self.walk.open, self.twin.pin)
+        self.held: tuple[str, Any] | None = None                               # the model and point that are pinned
+        self.other: tuple[tuple | None, Look | None] = (None, None)            # the newest look at them
         self.subject: Upload | None = None                                     # a picture from outside, while it is looked at
         self.result: dict[str, Any] = {}
         self.last_error: str | None = None
@@ -58,12 +63,13 @@ class Panel:
         self.free: tuple[tuple | None, Look | None] = (None, None)             # the newest look at which nothing was forced
         self.deep: tuple | None = None                                         # whose depth is shown
         self.paced: tuple | None = None                                        # what the speed belongs to
+        self.timing: Timing | None = None                                      # and the speed
         self.quiet = threading.local()                                         # .now: this thread's changes are no requests
         self.asking = threading.Lock()                                         # who reads the controls later also asks later
         self.looked = 0                                                        # the newest request whose look was shown
         self.alarm: threading.Timer | None = None
-        shown = (self.view.sentences, self.view.root, self.controls.tools, self.walk.root, self.view.life, self.view.depth,
-                 self.view.code, self.view.aide)
+        shown = (self.view.sentences, self.view.root, self.controls.tools, self.walk.root, self.twin.root, self.view.life,
+                 self.view.depth, self.view.code, self.view.aide)
         self.root = W.VBox([W.HTML(text.STYLE, layout=W.Layout(display="none")), self.controls.row, self.controls.knobs,
                             *shown]).add_class("vl-panel")
         self.listen()
@@ -124,6 +130,28 @@ class Panel:
         if any(isinstance(said, Tensor) for said in (orders.keep, orders.drop)):
             raise ValueError("the panel looks at one picture; give the numbers of its patches, such as [3, 17]")
         self.hand = Hand(orders.keep, orders.drop, grid)
+        self.submit()
+        return self
+
+    def pin(self, at: Any = None) -> "Panel":
+        """Hold an operating point and show it beside what the controls say from now on; `unpin` lets it go.
+
+        at: a point of the model in view, or (model, point); None: where the sliders stand. Returns the panel. ValueError for
+        what the panel does not have, before anything has changed.
+        """
+        return self.pinned(self.here() if at is None else self.placed("at", at))
+
+    def unpin(self) -> "Panel":
+        """Show nothing beside any more. Returns the panel."""
+        return self.pinned(None)
+
+    def pinned(self, place: tuple[str, Any] | None) -> "Panel":
+        """Pin a model and its point, or None."""
+        if self.worker.closed:
+            raise ValueError("this panel is closed; run the cell that made it again")
+        self.held = place
+        with self.silently():
+            self.twin.pin.value = place is not None
         self.submit()
         return self
 
@@ -204,7 +232,7 @@ class Panel:
         if self.asked is None:
             raise ValueError("this panel shows nothing yet; .wait() for it")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, leaf(self.view, self.asked, self.walk.told.value if self.asked.slice else "").encode())
+        write(path, leaf(self.view, self.twin, self.asked, self.walk.told.value if self.asked.slice else "").encode())
         return path
 
     def close(self) -> None:
@@ -232,6 +260,7 @@ class Panel:
             trace.on_click(lambda trace, points, _: self.guarded(self.go_to)((trace, points.point_inds)))
         self.controls.back.on_click(self.guarded(lambda _: self.step(-1)))
         self.controls.next.on_click(self.guarded(lambda _: self.step(1)))
+        self.twin.pin.observe(self.guarded(lambda change: self.pin() if change["new"] else self.unpin()), "value")
         for control in self.walk.watched():
             control.observe(self.guarded(self.sliced), "value")
         self.walk.back.on_click(self.guarded(lambda _: self.step(-1)))
@@ -350,7 +379,7 @@ class Panel:
             self.worker.submit(Ask(
                 model, point_of(self.methods[model], c.sliders[model]), c.image.value if self.subject is None else self.subject,
                 c.device.value, c.precision.value, c.batch.value, c.layer.value - 1 if c.layer.value < c.layer.max else -1,
-                hand, c.deep.value, self.walk.chosen))
+                hand, c.deep.value, self.walk.chosen, self.held))
             self.watch()
 
     def watch(self) -> None:
@@ -387,6 +416,7 @@ class Panel:
         if turn.stale():
             return
         self.show_look(ask, look, free)
+        self.show_twin(ask, look)
         if ask.deep and self.deep != ask.sight:
             self.view.depth.add_class("vl-old")                                # another's, until its own comes
         self.looked = turn.number
@@ -446,6 +476,21 @@ class Panel:
             self.free = bare.sight, self.engine.look(bare)
         return self.free[1]
 
+    def show_twin(self, ask: Ask, look: Look) -> None:
+        """What is pinned, beside what is shown: one pass more where it has not seen this picture."""
+        other = ask.other
+        if other is None:
+            return self.twin.hide()
+        if self.other[0] != other.sight:
+            self.other = other.sight, self.engine.look(other)
+        self.twin.show(ask, look, self.other[1], self.known.named)
+        seen = self.other[1]
+        self.result = {**self.result, "pinned": {
+            "model": other.model, "point": other.point, "prediction": self.known.named(other.model, seen.prediction),
+            "confidence": seen.confidence, "right": seen.right, "tokens": seen.tokens, "gmacs": seen.gmacs}}
+        if self.paced == ask.pace:
+            self.twin.show_speed(self.timing, self.known.named)
+
     def open(self, upload: Upload) -> None:
         """Read a picture from outside, here and not in the notebook's thread; where it is none the panel goes back."""
         try:
@@ -499,7 +544,7 @@ class Panel:
             "model": ask.model, "point": ask.point, "image": look.subject.name,
             "prediction": self.known.named(ask.model, look.prediction), "confidence": look.confidence, "right": look.right,
             "exit": look.exit, "tokens": look.tokens, "patches": look.patches, "gmacs": look.gmacs, "device": ask.device,
-            "precision": ask.precision, "batch": ask.batch, "forced": ask.hand and asdict(ask.hand),
+            "precision": ask.precision, "batch": ask.batch, "forced": ask.hand and asdict(ask.hand), "pinned": None,
             **{key: self.result.get(key) if self.paced == ask.pace else None for key in SPEED}}
         exits = self.known.exits(ask.model)
         self.asked = ask
@@ -523,6 +568,9 @@ class Panel:
         """The sentence about speed, and the same in `result`."""
         paper = None if ask.hand else self.known.papers[ask.model].get(ask.point)
         self.result = {**self.result, **asdict(timing), "paper": paper and paper[0]}
+        self.timing = timing
+        if ask.pinned:
+            self.twin.show_speed(timing, self.known.named)
         self.view.show_speed(text.speed(timing, ask, paper, self.known.versus(ask.model), self.known.exits(ask.model)))
 
 

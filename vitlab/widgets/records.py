@@ -1,5 +1,5 @@
 """What a panel asks and what it is told."""
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -112,6 +112,7 @@ class Ask:
     hand: Hand | None = None                # what a person says of some patches; None where nothing is forced
     deep: bool = False                      # is the depth looked at?
     slice: Slice | None = None              # which pictures are walked through; None where nobody does
+    pinned: tuple[str, Any] | None = None   # a model and its operating point to be shown beside, if any
 
     @property
     def sight(self) -> tuple:
@@ -121,7 +122,15 @@ class Ask:
     @property
     def pace(self) -> tuple:
         """The part that the speed depends on."""
-        return self.model, self.point, self.device, self.precision, self.batch, self.hand
+        return self.model, self.point, self.device, self.precision, self.batch, self.hand, self.pinned
+
+    @property
+    def other(self) -> "Ask | None":
+        """The same at what is pinned, with nothing forced; None where nothing is pinned."""
+        if self.pinned is None:
+            return None
+        model, point = self.pinned
+        return replace(self, model=model, point=point, hand=None, pinned=None)
 
     @property
     def title(self) -> str:
@@ -183,3 +192,4 @@ class Timing:
     promise: float | None = None            # the speed-up that the FLOPs promise
     exits: tuple[int, ...] = ()             # how many images of the batch leave at each exit
     spread: float = 0.0                     # (slowest - fastest) / median pass
+    beside: float | None = None             # images per second of what is pinned, measured in turn with it

@@ -132,6 +132,22 @@ def walk(part: Slice, rows: Sequence[int], image: Any, classes: Sequence[str], o
     return f"{place} · {len(rows)} of {among}" + (f": {escape(told)}" if told else "")
 
 
+def beside(ask: Ask, look: Look, other: Look, timing: Timing | None, named: Callable[[str, int], str]) -> str:
+    """A table of what is pinned and what the controls say now; `named` gives a model's class's name."""
+    then = None if timing is None else timing.beside
+    now = None if timing is None or timing.speed_up is None else timing.images_per_s
+    rows, waiting = [], "…" if timing is None or timing.speed_up is None else "not timed: it wants other pixels"
+    for kind, one, seen, speed in (("pinned", ask.other, other, then), ("now", ask, look, now)):
+        verdict = {True: "right", False: "wrong", None: ""}[seen.right]
+        ratio = f" ({now / then:.2f}×)" if kind == "now" and now and then else ""
+        cells = (f"{kind}: {one.title}", f"“{named(one.model, seen.prediction)}” {percent(seen.confidence)} {verdict}",
+                 f"{seen.tokens} of {seen.patches}", f"{seen.gmacs:.3g}", digits(speed) + ratio if speed else waiting)
+        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+    heads = "".join(f"<th>{head}</th>" for head in ("", "answer", "tokens at the end", "GFLOPs", "images/s, in turns"))
+    legend = fact("rising stripes: a patch that is left here alone; falling ones: one that is left in the other alone")
+    return f"<table><tr>{heads}</tr>{''.join(rows)}</table>{legend}"
+
+
 def asking(part: Slice, count: int, of: int) -> str:
     """How far the answers are that a slice needs."""
     return fact(f"{part.words}: {count} of {of} pictures answered …")
