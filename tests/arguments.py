@@ -58,6 +58,10 @@ class World:
         vitlab.save(self.net, folder / "net.safetensors")
 
     @cached_property
+    def answers(self):
+        return vitlab.answers(self.dense, self.set)
+
+    @cached_property
     def exits(self):
         return measure.exits(self.dvt, self.set)
 
@@ -192,6 +196,8 @@ call("pays", lambda w: (measure.pays, {"method": w.net, "tokens": (10, 5), "batc
                                        "stop": None}),
      tokens=lambda w: [*OBJECTS, 3, (), (0,), (1000,), (2.5,), ("a",), [None]],
      batches=lambda w: [None, *OBJECTS, 3, (), (0,), (2.5,), ("a",), [None], (1 << 40,)])
+call("pick", lambda w: (measure.pick, {"table": w.answers, "how": "lost", "beside": w.answers, "label": 3}),
+     table=frames, beside=frames, label=lambda w: [*NUMBERS, -1])
 for name in ("layers", "fate", "overlap", "used"):
     call(name, lambda w, name=name: (getattr(measure, name), {"trace": w.trace}))
 call("facts", lambda w: (measure.facts, {"device": "cpu"}))

@@ -72,6 +72,12 @@ BY_HAND = """() => {                        // from a click or key to the first 
     const look = () => said() !== before ? window.vlHand = performance.now() - begin : requestAnimationFrame(look);
     look(); }"""
 FORCED = "kinds => String(['keep', 'drop'].map(k => document.querySelectorAll(`.vl-panel .vl-${k}`).length)) === String(kinds)"
+WALKED = "words => document.querySelector('.vl-panel .vl-walk').textContent.includes(words)"
+TWO = """() => { const table = document.querySelector('.vl-panel .vl-beside table');       // both are told, and timed
+    return table?.rows.length === 3 && !table.textContent.includes('…'); }"""
+APART = """() => { const table = document.querySelector('.vl-panel .vl-beside table');     // and of two operating points
+    const [one, two] = [1, 2].map(row => table?.rows[row].cells[0].textContent.split(': ')[1]);
+    return one !== two && !table.textContent.includes('…'); }"""
 DEEP = "() => document.querySelectorAll('.vl-panel .vl-depth .scatterlayer .point').length > 3"
 WATCH = """() => {                          // from the key's arrival to the first frame that shows another number
     const number = () => document.querySelector('.vl-panel .vl-number')?.textContent;
@@ -203,6 +209,9 @@ def drive(page, shot, brief=False):
     panel.screenshot(path=f"{shot}-panel.png")
     serve_a_person(page, panel)
     force(page, panel, shot)
+    if not brief:
+        walk(page, panel, shot)
+        pin(page, panel, shot)
 
     first, *others = knobs(panel)
     last = "keep rate" if "keep rate" in others else first
@@ -322,6 +331,66 @@ def force(page, panel, shot):
         until(page, "() => document.querySelector('.vl-panel .vl-hand').textContent === ''")
         mode.click()
     until(page, SETTLED)
+
+
+def walk(page, panel, shot):
+    """A slice of the pictures is chosen, the least sure first; the arrow keys step through it and the picture follows."""
+    switch, number = panel.get_by_role("button", name="walk a slice"), panel.locator(".vl-row input[type=number]").first
+    switch.click()
+    until(page, WALKED, arg="of ", polling="raf")
+    panel.locator(".vl-slice select").first.select_option(label="least sure first")
+    until(page, WALKED, arg="least sure", polling="raf")
+    until(page, WALKED, arg="1 of ", polling="raf")
+    until(page, SETTLED)
+    assert page.evaluate(NAMELESS) == []
+    least = number.input_value()
+    panel.locator(".vl-slice .vl-next").focus()
+    page.keyboard.press("ArrowRight")
+    until(page, WALKED, arg="2 of ", polling="raf")
+    assert number.input_value() != least
+    page.keyboard.press("ArrowLeft")
+    until(page, WALKED, arg="1 of ", polling="raf")
+    assert number.input_value() == least
+    assert f"images([{least}])" in panel.locator(".vl-code").inner_text()
+    until(page, SETTLED)
+    panel.locator(".vl-slice select").first.select_option(label="wrong here, right there")
+    until(page, WALKED, arg="right at ", polling="raf")
+    until(page, SETTLED)
+    photograph(page, panel, f"{shot}-slice")
+    switch.click()
+    until(page, "() => document.querySelector('.vl-panel .vl-slice').offsetParent === null")
+    until(page, SETTLED)
+
+
+def pin(page, panel, shot):
+    """Two at once: what is shown is pinned, a slider moves, both stand side by side and are timed in turns."""
+    switch = panel.get_by_role("button", name="pin", exact=True)
+    handle(panel, knobs(panel)[-1]).focus()
+    page.keyboard.press("End")
+    page.wait_for_timeout(500)
+    until(page, SETTLED)
+    switch.click()
+    until(page, TWO)
+    handle(panel, knobs(panel)[-1]).focus()
+    page.keyboard.press("Home")
+    until(page, APART)
+    until(page, SETTLED)
+    assert page.evaluate(NAMELESS) == []
+    assert panel.locator(".vl-twin img").count() == 2
+    photograph(page, panel, f"{shot}-pinned")
+    switch.click()
+    until(page, "() => document.querySelector('.vl-panel .vl-beside').offsetParent === null")
+    until(page, SETTLED)
+
+
+def photograph(page, panel, shot):
+    """Narrow and wide, dark and light, where the pictures are wanted."""
+    for width in (700, 1400) if "VITLAB_SCREENSHOTS" in os.environ else ():
+        page.set_viewport_size({"width": width, "height": 1000})
+        for theme in ("Dark", "Light"):
+            page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
+            page.wait_for_timeout(800)
+            panel.screenshot(path=f"{shot}-{width}-{theme.lower()}.png")
 
 
 def delay(page, keys, tries=4):

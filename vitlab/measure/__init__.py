@@ -9,9 +9,10 @@ from vitlab.measure.latency import Latency, latency, latency_race
 from vitlab.measure.pays import pays
 from vitlab.measure.records import facts, paper, write
 from vitlab.measure.resources import joules, peak_memory
+from vitlab.measure.slices import pick
 from vitlab.measure.speed import Speed, race, throughput
 from vitlab.measure.usage import by_region, fate, overlap, used
 
 __all__ = ["Latency", "Speed", "agreement", "answers", "audit", "by_region", "depth", "exits", "facts", "fate", "focus", "gmacs",
            "joules", "latency", "latency_race", "layers", "leaving", "overlap", "paper", "parameters", "pays", "peak_memory",
-           "race", "sweep", "throughput", "used", "write"]
+           "pick", "race", "sweep", "throughput", "used", "write"]

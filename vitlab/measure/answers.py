@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from vitlab.data.imageset import image_set
+from vitlab.data.imageset import ImageSet, image_set
 from vitlab.evaluation import beside, check_net, in_evaluation
 from vitlab.measure.cost import from_trace, gmacs
 from vitlab.measure.latency import latency_race
@@ -32,24 +32,33 @@ def answers(method: nn.Module, data, point: Any = None, *, batch: int = 50) -> p
 @torch.inference_mode()
 def at_points(method: nn.Module, data, points: Sequence[Any], batch: int = 50) -> list[pd.DataFrame]:
     """What `answers` says at each of several points. Methods that can compute them together do (`together`, `outcomes`)."""
-    data, batch = image_set(data).for_net(method), batch_of(batch)
-    rows, known, way = [[] for _ in points], [{} for _ in points], adaptive if method.adaptive else alike
-    if method.adaptive == "exit" and hasattr(method, "outcomes") and len(points) > 1:
-        way = by_exit
-    for start in range(0, len(data), batch):
-        index = list(range(start, min(start + batch, len(data))))
-        images = beside(method, data.images(index))
-        labels = data.labels[index].to(images.device)
-        for number, (logits, told) in enumerate(way(method, images, points, known)):
-            check_logits(logits, index)
-            confidence, prediction = logits.float().softmax(-1).max(-1)
-            rows[number].append(pd.DataFrame({
-                "image": index, "label": labels.cpu(), "prediction": prediction.cpu(), "confidence": confidence.cpu(),
-                "correct": (prediction == labels).cpu(), **told}))
-    tables = [pd.concat(parts, ignore_index=True) for parts in rows]
+    data = image_set(data).for_net(method)
+    parts = zip(*in_batches(method, data, points, batch_of(batch)), strict=True)
+    tables = [pd.concat(part, ignore_index=True) for part in parts]
     for table in tables:
         table.attrs["classes"] = data.classes
     return tables
+
+
+@torch.inference_mode()
+def in_batches(method: nn.Module, data: ImageSet, points: Sequence[Any], batch: int) -> Iterator[list[pd.DataFrame]]:
+    """The same batch by batch, for whoever may stop: a table for each point. The net is in evaluation mode and `data` is as it
+    wants them (see `ImageSet.for_net`)."""
+    known, way = [{} for _ in points], adaptive if method.adaptive else alike
+    if method.adaptive == "exit" and hasattr(method, "outcomes") and len(points) > 1:
+        way = by_exit
+    for start in range(0, len(data), batch):
+        tables = []
+        index = list(range(start, min(start + batch, len(data))))
+        images = beside(method, data.images(index))
+        labels = data.labels[index].to(images.device)
+        for logits, told in way(method, images, points, known):
+            check_logits(logits, index)
+            confidence, prediction = logits.float().softmax(-1).max(-1)
+            tables.append(pd.DataFrame({
+                "image": index, "label": labels.cpu(), "prediction": prediction.cpu(), "confidence": confidence.cpu(),
+                "correct": (prediction == labels).cpu(), **told}))
+        yield tables
 
 
 def adaptive(method: nn.Module, images: Tensor, points: Sequence[Any], known: list[dict]) -> Iterator[tuple[Tensor, dict]]:

@@ -18,6 +18,7 @@ FADE = 0.8                                          # share of that grey in a dr
 PACKED, TINT = np.array([215.0, 115.0, 206.0]), (0.12, 0.68)     # SPViT's colour; its share at the least and the largest weight
 TURN = 0.618034                                     # of the colour circle, from one token's border to the next one's
 BACK = np.array([16.0, 185.0, 129.0])               # the frame of a patch that has come back
+MINE, OTHERS = np.array([7.0, 130.0, 90.0]), np.array([237.0, 122.0, 7.0])      # stripes of patches that one of two sets has
 HEAT = np.array([unlabel_rgb(c) for c in sample_colorscale(sequential.Inferno, np.linspace(0, 1, 256).tolist())])
 
 
@@ -63,6 +64,19 @@ def returned(picture: ndarray, alive: ndarray, back: ndarray, grid: tuple[int, i
     rim = [(part < width * g) | (part >= n - width * g) for part, n, g in zip(inside, big.shape[:2], grid, strict=True)]
     framed = spread(back, grid, big.shape[:2]) & (rim[0][:, None] | rim[1])
     return np.where(framed[..., None], BACK, big).astype(np.uint8)
+
+
+def compared(picture: ndarray, alive: ndarray, grid: tuple[int, int], others: ndarray, other_grid: tuple[int, int]) -> ndarray:
+    """As `dimmed`, beside another set of patches, others [h*w] (bool) on other_grid: where only these are alive stripes rise to
+    the right, where only the others are stripes fall. uint8 [S', S', 3].
+    """
+    big = dimmed(picture, alive, grid)
+    mine, other = spread(alive, grid, big.shape[:2]), spread(others, other_grid, big.shape[:2])
+    rows, columns = np.indices(big.shape[:2])
+    step = max(4, big.shape[0] // 28)                                      # pixels from stripe to stripe
+    for where, place, colour in ((mine & ~other, rows + columns, MINE), (other & ~mine, rows - columns, OTHERS)):
+        big[where & (place % step < max(1, step // 4))] = colour
+    return big
 
 
 def in_tokens(picture: ndarray, token: ndarray, grid: tuple[int, int]) -> ndarray:

@@ -20,13 +20,15 @@ function name(panel, model) {
   for (const frame of panel.querySelectorAll(".vl-picture"))
     set(frame.querySelector("img"), "alt", [frame.querySelector(".vl-caption")?.textContent ?? "", "arrow keys choose a patch",
       ...(model.get("forcing") ? ["Enter keeps it, drops it, frees it"] : [])].join("; "));
+  for (const frame of panel.querySelectorAll(".vl-twin"))
+    set(frame.querySelector("img"), "alt", `${frame.querySelector(".vl-caption")?.textContent ?? ""}; stripes where the two differ`);
   for (const button of panel.querySelectorAll(".widget-toggle-button"))
     set(button, "aria-pressed", String(button.classList.contains("mod-active")));
   if (model.get("figure")) {
     set(panel.querySelector(".vl-plots"), "role", "img");
     set(panel.querySelector(".vl-plots"), "aria-label", model.get("figure"));
   }
-  set(panel.querySelector(".vl-sentences"), "aria-live", "polite");
+  for (const told of panel.querySelectorAll(".vl-sentences, .vl-walk")) set(told, "aria-live", "polite");
 }
 
 function pointing(frame, model, choose, turn) {
@@ -110,6 +112,12 @@ function furnish(panel, model) {
   widths.observe(panel);
   const sizes = new ResizeObserver(soon);                                   // of pictures, too: a change of theme takes their size away
   panel.querySelectorAll(".vl-picture img").forEach((picture) => sizes.observe(picture));
+  panel.addEventListener("keydown", (event) => {                            // arrows step through a slice
+    const arrow = { ArrowLeft: ".vl-back", ArrowRight: ".vl-next" }[event.key];
+    if (!arrow || !event.target.closest(".vl-slice button")) return;
+    event.preventDefault();
+    panel.querySelector(`.vl-slice ${arrow}`)?.click();
+  });
   panel.addEventListener("keydown", (event) => {                            // or an arrow moves the notebook to the next cell
     if (event.target.closest(OWN_KEYS) && event.key !== "Escape" && !(event.ctrlKey || event.metaKey || event.altKey))
       event.stopPropagation();

@@ -111,22 +111,27 @@ class Engine:
             return None
         report(Timing(first.images_per_s, first.batch, first.runs))
         method, images, bare = self.method(ask), self.pictures(ask), self.methods[ask.model]
-        dense = replace(ask, point=bare.points[-1], hand=None)
+        dense, other = replace(ask, point=bare.points[-1], hand=None), ask.other
+        if other is not None and self.sets[other.model].preprocessing != self.sets[ask.model].preprocessing:
+            other = None                                                       # it wants these pixels in another way
         rounds = min(max(int(SECONDS * first.images_per_s / first.batch / 2), FEWEST), MOST)
 
         def turns(stop: Callable[[], bool]):
             entries = {"here": (method, ask.point)}         # the costliest point is 1.00 of itself, whatever noise there is
             entries = entries if ask.pace == dense.pace else {"dense": (bare, dense.point), **entries}
+            if other is not None:
+                entries["pinned"] = self.method(other), other.point
             return measure.race(entries, images, precision=ask.precision, rounds=rounds, stop=stop)
 
         table = GATE.measure(turns, stale, f"the timing of {ask.title}")
         if table is None:
             return None
-        here = table.set_index("name").loc["here"]
+        table = table.set_index("name")
+        here, beside = table.loc["here"], None if other is None else float(table.loc["pinned"].images_per_s)
         with GATE.look(f"the cost of {ask.title}"):
             (most, _), (gmacs, exits) = map(self.batch_cost, (dense, ask))
         return Timing(float(here.images_per_s), int(here.batch), int(here.runs), float(here.speed_up), most / gmacs, exits,
-                      float(here.spread))
+                      float(here.spread), beside)
 
     def pictures(self, ask: Ask) -> Tensor:
         """A sample of `batch` images of the set, again from its start where it is smaller, on the device: [batch, 3, S, S]."""

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from vitlab.plots.theme import FONT
 from vitlab.widgets import text
 from vitlab.widgets.records import Ask
+from vitlab.widgets.twin import KINDS, Twin
 from vitlab.widgets.view import PICTURES, View
 
 PAGE = """<!doctype html>
@@ -14,23 +15,34 @@ PAGE = """<!doctype html>
 {style}<style>body {{ font: 15px/1.5 {font}; color: #222; max-width: 1100px; margin: 24px auto; padding: 0 12px; }}
 .vl-row {{ display: flex; flex-wrap: wrap; gap: 12px; }} .vl-picture {{ flex: 1 1 200px; max-width: 250px; }}</style></head>
 <body data-jp-theme-light="true"><h1>{title}</h1><div class="vl-panel">
-<p class="vl-answer">{answer}</p><p class="vl-speed">{speed}</p>{hand}<div class="vl-row">{pictures}</div>
-<p class="vl-life">{life}</p>
+<p class="vl-answer">{answer}</p><p class="vl-speed">{speed}</p>{hand}{walk}<div class="vl-row">{pictures}</div>
+{beside}<p class="vl-life">{life}</p>
 <p>{code}</p></div>{figure}{depth}</body></html>
 """
 
 
-def leaf(view: View, ask: Ask) -> str:
-    """The page: answer, speed, pictures, a patch's life, the line of code, and the figures, which can still be zoomed."""
-    pictures = "".join(
-        f'<div class="vl-picture">{view.captions[kind].value}<img alt="{escape(text.words(view.captions[kind].value))}" '
-        f'src="data:image/png;base64,{base64.b64encode(view.pictures[kind].value).decode()}"></div>' for kind in PICTURES)
+def leaf(view: View, twin: Twin, ask: Ask, walk: str = "") -> str:
+    """The page: answer, speed, pictures, what is pinned, a patch's life, the line of code, and the figures, which can still be
+    zoomed.
+
+    walk: what is said of the slice that is walked through, if one is.
+    """
+    pictures = "".join(pictured(view.captions[kind].value, view.pictures[kind].value) for kind in PICTURES)
+    twins = "".join(pictured(twin.captions[kind].value, twin.pictures[kind].value) for kind in KINDS)
     open = view.depth.layout.display != "none"
     return PAGE.format(title=escape(ask.title), style=text.STYLE, font=FONT, answer=view.answer.value, speed=view.speed.value,
                        hand=f'<p class="vl-hand">{view.hand.value}</p>' if view.hand.value else "",
+                       walk=f'<p class="vl-life">{walk}</p>' if walk else "",
+                       beside=f'<div class="vl-row">{twins}{twin.table.value}</div>' if twin.seen else "",
                        pictures=pictures, life=view.life.value, code=text.code(ask),
                        figure=drawn(view.figure, True),
                        depth=f'<p class="vl-life">{view.knew.value}</p>{drawn(view.deep, False)}' if open else "")
+
+
+def pictured(caption: str, picture: bytes) -> str:
+    """A picture as HTML, below its caption."""
+    return (f'<div class="vl-picture">{caption}<img alt="{escape(text.words(caption))}" '
+            f'src="data:image/png;base64,{base64.b64encode(picture).decode()}"></div>')
 
 
 def drawn(figure: go.FigureWidget, library: bool) -> str:

@@ -15,35 +15,45 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vitlab.forced import Forced, Orders
+from vitlab.numbers import whole
 from vitlab.plots.files import write
 from vitlab.widgets import text
 from vitlab.widgets.controls import Controls, offered, point_of
 from vitlab.widgets.engine import GATE, Engine, fits_not
 from vitlab.widgets.known import Known
 from vitlab.widgets.leaf import leaf
-from vitlab.widgets.records import Ask, Hand, Look, Timing, Upload
+from vitlab.widgets.records import Ask, Hand, Look, Slice, Timing, Upload
+from vitlab.widgets.slices import Slices, check
+from vitlab.widgets.twin import Twin
 from vitlab.widgets.view import View
+from vitlab.widgets.walk import WAYS, Walk
 from vitlab.widgets.worker import LatestWorker, Turn
-from vitlab.words import path_of
+from vitlab.words import one_of, path_of
 
 DEBOUNCE = 0.12                             # seconds the controls must rest before speed is measured
 PATIENCE = 5.0                              # seconds without an answer after which the panel says what it waits for
 PICTURE = (Image.Image, ndarray, Tensor, bytes, bytearray, str, Path)
-SPEED = ("images_per_s", "speed_up", "promise", "paper", "runs", "exits")
+SPEED = ("images_per_s", "speed_up", "promise", "paper", "runs", "exits", "beside")
 
 
 class Panel:
     """A live panel, made by `vitlab.explore`; show it as the last expression of a cell.
 
     result: what is shown, as a dict (model, point, image, prediction, confidence, right, exit, tokens, patches, gmacs, device,
-    precision, batch, images_per_s, speed_up, promise, paper, runs, exits, forced); last_error: the sentence in red, or None.
+    precision, batch, images_per_s, speed_up, promise, paper, runs, exits, forced; of what is pinned: pinned, and beside, its
+    images per second); last_error: the sentence in red, or None.
     """
 
     def __init__(self, methods: dict[str, nn.Module], images, *, sweep: DataFrame | None = None, device: str = "cpu",
                  precision: str = "fp32", batch: int = 32):
         self.images, self.engine, self.known = images, Engine(methods, images), Known(methods, images, sweep)
         self.controls, self.view = Controls(methods, len(images), device, precision, batch), View(sweep)
-        self.methods = methods
+        self.methods, self.slices = methods, Slices(self.engine, images)
+        self.walk = Walk(methods, images.classes, images.labels.unique().tolist())
+        self.twin = Twin()
+        self.controls.tools.children = (*self.controls.tools.children, self.walk.open, self.twin.pin)
+        self.held: tuple[str, Any] | None = None                               # the model and point that are pinned
+        self.other: tuple[tuple | None, Look | None] = (None, None)            # the newest look at them
         self.subject: Upload | None = None                                     # a picture from outside, while it is looked at
         self.result: dict[str, Any] = {}
         self.last_error: str | None = None
@@ -53,12 +63,13 @@ class Panel:
         self.free: tuple[tuple | None, Look | None] = (None, None)             # the newest look at which nothing was forced
         self.deep: tuple | None = None                                         # whose depth is shown
         self.paced: tuple | None = None                                        # what the speed belongs to
+        self.timing: Timing | None = None                                      # and the speed
         self.quiet = threading.local()                                         # .now: this thread's changes are no requests
         self.asking = threading.Lock()                                         # who reads the controls later also asks later
         self.looked = 0                                                        # the newest request whose look was shown
         self.alarm: threading.Timer | None = None
-        shown = (self.view.sentences, self.view.root, self.controls.tools, self.view.life, self.view.depth, self.view.code,
-                 self.view.aide)
+        shown = (self.view.sentences, self.view.root, self.controls.tools, self.walk.root, self.twin.root, self.view.life,
+                 self.view.depth, self.view.code, self.view.aide)
         self.root = W.VBox([W.HTML(text.STYLE, layout=W.Layout(display="none")), self.controls.row, self.controls.knobs,
                             *shown]).add_class("vl-panel")
         self.listen()
@@ -122,6 +133,89 @@ class Panel:
         self.submit()
         return self
 
+    def pin(self, at: Any = None) -> "Panel":
+        """Hold an operating point and show it beside what the controls say from now on; `unpin` lets it go.
+
+        at: a point of the model in view, or (model, point); None: where the sliders stand. Returns the panel. ValueError for
+        what the panel does not have, before anything has changed.
+        """
+        return self.pinned(self.here() if at is None else self.placed("at", at))
+
+    def unpin(self) -> "Panel":
+        """Show nothing beside any more. Returns the panel."""
+        return self.pinned(None)
+
+    def pinned(self, place: tuple[str, Any] | None) -> "Panel":
+        """Pin a model and its point, or None."""
+        if self.worker.closed:
+            raise ValueError("this panel is closed; run the cell that made it again")
+        self.held = place
+        with self.silently():
+            self.twin.pin.value = place is not None
+        self.submit()
+        return self
+
+    def slice(self, how: str | None = None, *, at: Any = None, beside: Any = None, label: str | int | None = None) -> "Panel":
+        """Walk through some of the pictures: the panel goes to the first, and its arrows, or `step`, from one to the next.
+
+        how, as in `measure.pick`: "all", "wrong", "lost" (wrong at `at`, right at `beside`), "unsure" or "dear"; None: every
+        picture again, unless a class is named. at, beside: an operating point of the model in view, or (model, point); at None:
+        where the sliders stand; else they go there. label: a class of the pictures, by its name or number.
+        Of a set of more than 500 a sample is asked about. `rows` are the pictures, once .wait() is over. Returns the panel.
+        ValueError for what the panel does not have, before anything has changed.
+        """
+        if self.worker.closed:
+            raise ValueError("this panel is closed; run the cell that made it again")
+        nothing = how is None and at is None and beside is None and label is None
+        part = None if nothing else self.meant(how, at, beside, label)
+        self.slices.forget()
+        with self.silently():
+            self.walk.choose(part)
+            if at is not None:
+                self.stand(*part.at)
+        self.submit()
+        return self
+
+    def meant(self, how: str | None, at: Any, beside: Any, label: str | int | None) -> Slice:
+        """The slice that these words mean."""
+        how = one_of("all" if how is None else how, "how", WAYS.values())
+        if at is not None and how == "all":
+            raise ValueError('all pictures are the same ones at every point; say which of them at this one, such as how="wrong"')
+        if (how == "lost") != (beside is not None):
+            raise ValueError('beside says where pictures are right that are wrong here; give it with how="lost", and only then')
+        first = None if how == "all" else self.here() if at is None else self.placed("at", at)
+        part = Slice(how, first, None if beside is None else self.placed("beside", beside),
+                     None if label is None else self.labelled(label))
+        check(part, self.methods)
+        return part
+
+    def here(self) -> tuple[str, Any]:
+        """The model in view and the point that its sliders stand at."""
+        model = self.controls.model.value
+        return model, point_of(self.methods[model], self.controls.sliders[model])
+
+    def placed(self, name: str, place: Any) -> tuple[str, Any]:
+        """(model, point) of a point of the model in view, or of such a pair; ValueError for another thing."""
+        model, point = place if isinstance(place, tuple) and len(place) == 2 else (self.controls.model.value, place)
+        method = self.methods.get(model) if isinstance(model, str) else None
+        if method is None or not isinstance(point, method.Point) or point not in method.points:
+            raise ValueError(f"{name} must be an operating point of the model in view, such as net.points[0], or (model, point) "
+                             f"of one of {', '.join(self.methods)}, not {place!r}")
+        return model, point
+
+    def labelled(self, label: str | int) -> int:
+        """The number of a class of the pictures."""
+        classes = list(self.images.classes)
+        if isinstance(label, str):
+            return classes.index(one_of(label, "label", classes))
+        return whole(label, "label", 0, len(classes) - 1)
+
+    @property
+    def rows(self) -> list[int] | None:
+        """The pictures that are walked through, by number, in their order; None while there is no slice, or not yet."""
+        ready = self.asked is not None and self.asked.slice and self.slices.slice == self.slices.key(self.asked)
+        return list(self.slices.rows) if ready else None
+
     def wait(self, timeout: float = 60.0) -> bool:
         """Wait until everything asked for is shown; False after an error, on a closed panel, or after `timeout` seconds."""
         return self.worker.wait(timeout) and self.last_error is None
@@ -138,7 +232,7 @@ class Panel:
         if self.asked is None:
             raise ValueError("this panel shows nothing yet; .wait() for it")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, leaf(self.view, self.asked).encode())
+        write(path, leaf(self.view, self.twin, self.asked, self.walk.told.value if self.asked.slice else "").encode())
         return path
 
     def close(self) -> None:
@@ -166,6 +260,11 @@ class Panel:
             trace.on_click(lambda trace, points, _: self.guarded(self.go_to)((trace, points.point_inds)))
         self.controls.back.on_click(self.guarded(lambda _: self.step(-1)))
         self.controls.next.on_click(self.guarded(lambda _: self.step(1)))
+        self.twin.pin.observe(self.guarded(lambda change: self.pin() if change["new"] else self.unpin()), "value")
+        for control in self.walk.watched():
+            control.observe(self.guarded(self.sliced), "value")
+        self.walk.back.on_click(self.guarded(lambda _: self.step(-1)))
+        self.walk.next.on_click(self.guarded(lambda _: self.step(1)))
         self.controls.again.on_click(self.guarded(lambda _: self.measure_again()))
 
     def guarded(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -198,9 +297,33 @@ class Panel:
             self.view.open_depth(change["new"])
         self.submit()
 
+    def sliced(self, change: dict) -> None:
+        """Another slice was chosen. Where one is opened it is of the point in view, beside the costliest one, or the cheapest."""
+        owner = change["owner"]
+        self.slices.forget()
+        with self.silently():
+            if owner is self.walk.open and change["new"] or owner is self.walk.how and change["old"] == "all":
+                model, point = self.here()
+                cheapest, costliest = self.methods[model].points[0], self.methods[model].points[-1]
+                self.walk.stand(self.walk.at, (model, point))
+                self.walk.stand(self.walk.beside, (model, cheapest if point == costliest else costliest))
+            if owner is self.walk.at:
+                self.stand(*change["new"])
+            self.walk.show()
+        self.submit()
+
+    def stand(self, model: str, point: Any) -> None:
+        """Move the sliders to an operating point; asks for nothing."""
+        controls = self.controls
+        controls.model.value = model
+        for name, slider in controls.sliders[model].items():
+            slider.value = offered(slider, name, getattr(point, name))
+        controls.show_knobs()
+
     def step(self, by: int) -> None:
-        """The next or the previous image, round and round."""
-        self.set(image=(self.controls.image.value + by) % len(self.images))
+        """The next or the previous image, of a slice where one is walked through, round and round."""
+        image, rows = self.controls.image.value, self.walk.chosen and self.rows
+        self.set(image=self.slices.step(rows, image, by) if rows else (image + by) % len(self.images))
 
     def measure_again(self) -> None:
         self.paced = None
@@ -256,7 +379,7 @@ class Panel:
             self.worker.submit(Ask(
                 model, point_of(self.methods[model], c.sliders[model]), c.image.value if self.subject is None else self.subject,
                 c.device.value, c.precision.value, c.batch.value, c.layer.value - 1 if c.layer.value < c.layer.max else -1,
-                hand, c.deep.value))
+                hand, c.deep.value, self.walk.chosen, self.held))
             self.watch()
 
     def watch(self) -> None:
@@ -293,6 +416,7 @@ class Panel:
         if turn.stale():
             return
         self.show_look(ask, look, free)
+        self.show_twin(ask, look)
         if ask.deep and self.deep != ask.sight:
             self.view.depth.add_class("vl-old")                                # another's, until its own comes
         self.looked = turn.number
@@ -310,9 +434,40 @@ class Panel:
             if rows is None or turn.stale():
                 return
             self.show_depth(ask, look, rows)
+        if ask.slice is None:
+            self.slices.forget()
+        elif self.slices.slice != self.slices.key(ask) and not self.find(ask, turn):
+            return
         self.view.show_note(None)
         if other and not turn.settle(DEBOUNCE):
             self.measure(ask, look, turn)
+
+    def find(self, ask: Ask, turn: Turn) -> bool:
+        """Find the slice and go to its first picture; True where this one stays in view and nothing newer has come in."""
+        def report(count: int) -> None:
+            self.walk.tell(text.asking(ask.slice, count, len(self.slices.pool)), False)
+
+        refused = None
+        try:
+            rows = self.slices.find(ask, turn.stale, report)
+        except ValueError as error:
+            rows, refused = [], text.sentence(error)
+        if rows is None or turn.stale():
+            return False
+        self.last_error = refused
+        to = self.slices.hold(ask, rows, refused)
+        self.show_walk(ask)
+        if to == ask.image:
+            return True
+        self.set(image=to)
+        return False
+
+    def show_walk(self, ask: Ask) -> None:
+        """Where in the slice the picture in view is."""
+        if ask.slice and self.slices.slice == self.slices.key(ask):
+            part, found = ask.slice, self.slices
+            told = text.walk(part, found.rows, ask.image, self.images.classes, len(found.pool), len(self.images))
+            self.walk.tell(text.note(found.refused, True) if found.refused else told, bool(found.rows))
 
     def unforced(self, ask: Ask) -> Look:
         """The same look with nothing forced: the one that was shown before, or a pass more."""
@@ -320,6 +475,21 @@ class Panel:
         if self.free[0] != bare.sight:
             self.free = bare.sight, self.engine.look(bare)
         return self.free[1]
+
+    def show_twin(self, ask: Ask, look: Look) -> None:
+        """What is pinned, beside what is shown: one pass more where it has not seen this picture."""
+        other = ask.other
+        if other is None:
+            return self.twin.hide()
+        if self.other[0] != other.sight:
+            self.other = other.sight, self.engine.look(other)
+        self.twin.show(ask, look, self.other[1], self.known.named)
+        seen = self.other[1]
+        self.result = {**self.result, "pinned": {
+            "model": other.model, "point": other.point, "prediction": self.known.named(other.model, seen.prediction),
+            "confidence": seen.confidence, "right": seen.right, "tokens": seen.tokens, "gmacs": seen.gmacs}}
+        if self.paced == ask.pace:
+            self.twin.show_speed(self.timing, self.known.named)
 
     def open(self, upload: Upload) -> None:
         """Read a picture from outside, here and not in the notebook's thread; where it is none the panel goes back."""
@@ -374,7 +544,7 @@ class Panel:
             "model": ask.model, "point": ask.point, "image": look.subject.name,
             "prediction": self.known.named(ask.model, look.prediction), "confidence": look.confidence, "right": look.right,
             "exit": look.exit, "tokens": look.tokens, "patches": look.patches, "gmacs": look.gmacs, "device": ask.device,
-            "precision": ask.precision, "batch": ask.batch, "forced": ask.hand and asdict(ask.hand),
+            "precision": ask.precision, "batch": ask.batch, "forced": ask.hand and asdict(ask.hand), "pinned": None,
             **{key: self.result.get(key) if self.paced == ask.pace else None for key in SPEED}}
         exits = self.known.exits(ask.model)
         self.asked = ask
@@ -383,6 +553,7 @@ class Panel:
             self.view.show_layer(look, min(ask.layer, len(look.layers) - 1), exits)
         self.view.show_life(look, exits)
         self.show_hand(ask, look, free)
+        self.show_walk(ask)
         if self.view.accuracy:
             self.view.show_place(None if ask.hand else self.known.place(ask.model, ask.point))
 
@@ -397,6 +568,9 @@ class Panel:
         """The sentence about speed, and the same in `result`."""
         paper = None if ask.hand else self.known.papers[ask.model].get(ask.point)
         self.result = {**self.result, **asdict(timing), "paper": paper and paper[0]}
+        self.timing = timing
+        if ask.pinned:
+            self.twin.show_speed(timing, self.known.named)
         self.view.show_speed(text.speed(timing, ask, paper, self.known.versus(ask.model), self.known.exits(ask.model)))
 
 

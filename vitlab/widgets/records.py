@@ -1,5 +1,5 @@
 """What a panel asks and what it is told."""
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -82,6 +82,23 @@ class Hand:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """Which pictures are walked through: `measure.pick` of the answers at a place, which is a model and its operating point."""
+
+    how: str
+    at: tuple[str, Any] | None = None       # None where no answer is needed
+    beside: tuple[str, Any] | None = None   # of "lost" alone: where they are right
+    label: int | None = None                # a class of the pictures, by number
+
+    @property
+    def words(self) -> str:
+        """What the pictures have in common, their class apart."""
+        at, beside = (place and titled(*place) for place in (self.at, self.beside))
+        return {"all": "", "wrong": f"wrong at {at}", "lost": f"wrong at {at}, right at {beside}",
+                "unsure": f"the least sure at {at} first", "dear": f"the dearest at {at} first"}[self.how]
+
+
+@dataclass(frozen=True)
 class Ask:
     """What the controls say: everything that decides what is shown."""
 
@@ -94,6 +111,8 @@ class Ask:
     layer: int                              # place among the layers the image went through, from 0; -1 is the last
     hand: Hand | None = None                # what a person says of some patches; None where nothing is forced
     deep: bool = False                      # is the depth looked at?
+    slice: Slice | None = None              # which pictures are walked through; None where nobody does
+    pinned: tuple[str, Any] | None = None   # a model and its operating point to be shown beside, if any
 
     @property
     def sight(self) -> tuple:
@@ -103,13 +122,26 @@ class Ask:
     @property
     def pace(self) -> tuple:
         """The part that the speed depends on."""
-        return self.model, self.point, self.device, self.precision, self.batch, self.hand
+        return self.model, self.point, self.device, self.precision, self.batch, self.hand, self.pinned
+
+    @property
+    def other(self) -> "Ask | None":
+        """The same at what is pinned, with nothing forced; None where nothing is pinned."""
+        if self.pinned is None:
+            return None
+        model, point = self.pinned
+        return replace(self, model=model, point=point, hand=None, pinned=None)
 
     @property
     def title(self) -> str:
         """Model and knobs, short: "SuperViT (14, 0.5)"."""
-        knobs = ", ".join(shown(value, name) for name, value in asdict(self.point).items())
-        return (f"{self.model} ({knobs})" if knobs else self.model) + (" by hand" if self.hand else "")
+        return titled(self.model, self.point) + (" by hand" if self.hand else "")
+
+
+def titled(model: str, point: Any) -> str:
+    """A model at its operating point, short: "SuperViT (14, 0.5)"."""
+    knobs = ", ".join(shown(value, name) for name, value in asdict(point).items())
+    return f"{model} ({knobs})" if knobs else model
 
 
 def shown(value: Any, name: str = "") -> str:
@@ -160,3 +192,4 @@ class Timing:
     promise: float | None = None            # the speed-up that the FLOPs promise
     exits: tuple[int, ...] = ()             # how many images of the batch leave at each exit
     spread: float = 0.0                     # (slowest - fastest) / median pass
+    beside: float | None = None             # images per second of what is pinned, measured in turn with it

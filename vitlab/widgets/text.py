@@ -3,11 +3,12 @@ import re
 from collections.abc import Callable, Sequence
 from html import escape, unescape
 from pathlib import Path
+from typing import Any
 
 from pandas import DataFrame
 
 from vitlab.plots.theme import HERE, INK, color_of
-from vitlab.widgets.records import Ask, Hand, Look, Timing
+from vitlab.widgets.records import Ask, Hand, Look, Slice, Timing, Upload
 
 WIDE = 0.3          # a spread of passes, as a share of their median, that is worth a word
 
@@ -113,9 +114,43 @@ def fact(words: str) -> str:
 
 
 def code(ask: Ask) -> str:
-    """The line that gives the logits of this point, and of what is forced."""
+    """The line that gives the logits of this point, and of what is forced; where pictures are walked through, of this one."""
     net = f"vitlab.Forced(net, {ask.hand.code})" if ask.hand else "net"
-    return f'{fact("in code:")} <code class="vl-code">logits = {net}(images, net.{escape(repr(ask.point))})</code>'
+    walked = ask.slice is not None and not isinstance(ask.image, Upload)
+    images = f"data.for_net(net).images([{ask.image}])" if walked else "images"
+    return f'{fact("in code:")} <code class="vl-code">logits = {net}({images}, net.{escape(repr(ask.point))})</code>'
+
+
+def walk(part: Slice, rows: Sequence[int], image: Any, classes: Sequence[str], of: int, size: int) -> str:
+    """Where in a slice the picture in view is, how many pictures of the `of` that were asked about are in it, and what they have
+    in common; size: of the whole set."""
+    told = ", ".join(filter(None, (part.words, "" if part.label is None else f"of class “{classes[part.label]}”")))
+    among = f"{of} pictures" + (f" (a sample of {size})" if of < size else "")
+    if not rows:
+        return f"<b>no picture</b> of {among} is in this slice: {escape(told)}; choose another slice"
+    place = f"<b>{rows.index(image) + 1}</b> of {len(rows)}" if image in rows else "the picture in view is not in this slice"
+    return f"{place} · {len(rows)} of {among}" + (f": {escape(told)}" if told else "")
+
+
+def beside(ask: Ask, look: Look, other: Look, timing: Timing | None, named: Callable[[str, int], str]) -> str:
+    """A table of what is pinned and what the controls say now; `named` gives a model's class's name."""
+    then = None if timing is None else timing.beside
+    now = None if timing is None or timing.speed_up is None else timing.images_per_s
+    rows, waiting = [], "…" if timing is None or timing.speed_up is None else "not timed: it wants other pixels"
+    for kind, one, seen, speed in (("pinned", ask.other, other, then), ("now", ask, look, now)):
+        verdict = {True: "right", False: "wrong", None: ""}[seen.right]
+        ratio = f" ({now / then:.2f}×)" if kind == "now" and now and then else ""
+        cells = (f"{kind}: {one.title}", f"“{named(one.model, seen.prediction)}” {percent(seen.confidence)} {verdict}",
+                 f"{seen.tokens} of {seen.patches}", f"{seen.gmacs:.3g}", digits(speed) + ratio if speed else waiting)
+        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+    heads = "".join(f"<th>{head}</th>" for head in ("", "answer", "tokens at the end", "GFLOPs", "images/s, in turns"))
+    legend = fact("rising stripes: a patch that is left here alone; falling ones: one that is left in the other alone")
+    return f"<table><tr>{heads}</tr>{''.join(rows)}</table>{legend}"
+
+
+def asking(part: Slice, count: int, of: int) -> str:
+    """How far the answers are that a slice needs."""
+    return fact(f"{part.words}: {count} of {of} pictures answered …")
 
 
 def words(html: str) -> str:
