@@ -58,11 +58,11 @@ def governed(page) -> bytes:
     """The governor at work: alone, beside another process, and alone again."""
     panel = page.locator(".vl-governor").first
     panel.scroll_into_view_if_needed()
-    panel.get_by_role("button", name="run: let the net answer pictures").click()
+    panel.get_by_role("button", name="run", exact=True).click()
     for seconds in (9, 9, 7):
         page.wait_for_timeout(1000 * seconds)
         if seconds != 7:
-            panel.get_by_role("button", name="another process keeps").click()
+            panel.get_by_role("button", name="another process").click()
     page.evaluate("() => document.activeElement.blur()")
     page.mouse.move(0, 0)
     return panel.screenshot()
