@@ -73,6 +73,22 @@ def test_it_never_switches_more_than_once_in_its_patience():
     assert list(history.columns) == ["seconds", "point", "took", "images", "slower", "threads"]
 
 
+def test_at_the_edge_of_its_promise_it_does_not_go_to_and_fro():
+    world = World()
+    governor = Governor(world, TABLE, images_per_s=90, clock=lambda: world.time)
+    used = []
+    for busy in (1.0, 1.08) * 10:                                          # the best point makes 100, or 93
+        world.busy = busy
+        rate, points = served(world, governor, 90, 1.5)
+        assert rate == pytest.approx(90, rel=0.05)
+        used += points
+    assert set(used) == {POINTS[2]}
+    world.busy = 2.0
+    assert served(world, governor, 90, 5)[1][-1] == POINTS[1]
+    world.busy = 1.0                                                       # what is left is enough to come back
+    assert served(world, governor, 90, 5)[1][-1] == POINTS[2]
+
+
 def test_where_threads_wait_for_each_other_it_goes_on_with_one(monkeypatch):
     """Beside another process two of them make a net nine times slower, one 1.6 times."""
     threads = [2]

@@ -22,6 +22,7 @@ from vitlab.threads import Threads
 
 RECENT = 8          # batches of whose slowness the median is taken
 MARGIN = 0.05       # by which a point must promise more than is asked, so that noise does not break the promise
+UP = 0.08           # the same of a more accurate point than the one that answers, which stays without any: or they would take turns
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,15 @@ class Governor:
 
     def best(self, batch: int) -> Any:
         """Which point is right for batches of this size, as slow as the machine is now."""
-        asked = (self.target if self.limit is None else batch / self.limit) * (1 + MARGIN) * self.now
-        able = [point for point, (_, speed) in self.known.items() if speed >= asked]
+        asked = (self.target if self.limit is None else batch / self.limit) * self.now
+        able = [point for point, (_, speed) in self.known.items() if speed >= asked * (1 + self.margin(point))]
         return max(able, key=lambda point: self.known[point]) if able else max(self.known, key=lambda point: self.known[point][1])
+
+    def margin(self, point: Any) -> float:
+        """By how much this point must promise more than is asked."""
+        if point == self.point:
+            return 0.0
+        return UP if self.point is not None and self.known[point] > self.known[self.point] else MARGIN
 
     def history(self) -> pd.DataFrame:
         """A row per batch: seconds, point, took, images, slower, threads."""
