@@ -22,7 +22,7 @@ from vitlab.threads import Threads
 
 RECENT = 8          # batches of whose slowness the median is taken
 MARGIN = 0.05       # by which a point must promise more than is asked, so that noise does not break the promise
-UP = 0.08           # the same of a more accurate point than the one that answers, which stays without any: or they would take turns
+UP = 0.08           # the same of a more accurate point than the one that answers, which itself needs none: they would take turns
 
 
 @dataclass(frozen=True)
