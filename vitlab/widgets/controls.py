@@ -144,3 +144,10 @@ class Controls:
         """The controls that `Panel.set` knows while it shows this model (None: the chosen one), by name."""
         return {"model": self.model, "image": self.image, "layer": self.layer, "device": self.device,
                 "precision": self.precision, "batch": self.batch, **self.sliders[model or self.model.value]}
+
+
+def everything(widget: W.Widget) -> list[W.Widget]:
+    """A widget, all that hangs below it, and their layouts and styles."""
+    below = [part for child in getattr(widget, "children", ()) for part in everything(child)]
+    looks = [getattr(widget, name, None) for name in ("layout", "style")]
+    return [widget, *below, *(look for look in looks if isinstance(look, W.Widget))]

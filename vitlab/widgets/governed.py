@@ -15,11 +15,10 @@ from vitlab.governor import Governor, known
 from vitlab.measure.answers import at_points
 from vitlab.numbers import plain, real, whole
 from vitlab.widgets import text
-from vitlab.widgets.controls import SLIDER, sized
+from vitlab.widgets.controls import SLIDER, everything, sized
 from vitlab.widgets.engine import GATE
 from vitlab.widgets.gauges import Gauges, counted
 from vitlab.widgets.load import Load, cores
-from vitlab.widgets.panel import everything
 from vitlab.widgets.service import Service
 from vitlab.widgets.worker import LatestWorker, Turn
 
