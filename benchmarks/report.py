@@ -240,10 +240,10 @@ def token_speed(file: str, left: str) -> str:
     return f"{markdown(table.replace({'nan': '', 'nan×': ''}))}\n\n{where(rows.iloc[0])}"
 
 
-def svit_batch() -> str:
-    rows = read("svit_batch_cpu_fp32").query("name == 'svit'")
+def svit_batch(file: str) -> str:
+    rows = read(file).query("name == 'svit'")
     table = pd.DataFrame({"batch": rows.batch, "promised": rows.gmacs_ratio.map("{:.2f}×".format),
-                          "measured": rows.speed_up.map("{:.2f}×".format), "images/s": rows.images_per_s.map("{:.1f}".format)})
+                          "measured": rows.speed_up.map("{:.2f}×".format), "images/s": rows.images_per_s.map("{:,.1f}".format)})
     return markdown(table)
 
 
@@ -378,13 +378,6 @@ def gpu_methods() -> str:
     return f"{markdown(pd.concat(parts))}\n\n{where(rows.iloc[0])}"
 
 
-def gpu_batch() -> str:
-    rows = read("svit_batch_cuda_bf16").query("name == 'svit'")
-    table = pd.DataFrame({"batch": rows.batch, "promised": rows.gmacs_ratio.map("{:.2f}×".format),
-                          "measured": rows.speed_up.map("{:.2f}×".format), "images/s": rows.images_per_s.map("{:,.0f}".format)})
-    return markdown(table)
-
-
 def gpu_race() -> str:
     """What others publish, in both precisions: how much of the promise is there."""
     kept = {f"{precision}, {column}": read(f"published_cuda_{precision}").query("method != 'dense'")
@@ -473,10 +466,12 @@ def filled(texts: Iterable[str]) -> list[str]:
              "spvit small": worth("spvit_small_points", SPVIT, "selector"),
              "spvit parts": worth("spvit_drawn_points", PARTS, "selector"),
              "spvit pooled": worth("spvit_pooled_points", POOLED, "selector"), "edge": edge(), "svit dense": svit_dense(),
-             "svit speed": token_speed("svit_speed_cpu_fp32", "tokens in a block, mean"), "svit batch": svit_batch(),
+             "svit speed": token_speed("svit_speed_cpu_fp32", "tokens in a block, mean"),
+             "svit batch": svit_batch("svit_batch_cpu_fp32"),
              "svit small": worth("svit_small_points", SVIT, "return"), "svit shipped": svit_shipped(),
              "schedules": schedules(), "tome shipped": tome_shipped(), "supervit training": supervit_training(),
-             "governor": governor(), "gpu points": gpu_points(), "gpu methods": gpu_methods(), "gpu batch": gpu_batch(),
+             "governor": governor(), "gpu points": gpu_points(), "gpu methods": gpu_methods(),
+             "gpu batch": svit_batch("svit_batch_cuda_bf16"),
              "gpu race": gpu_race(), "side by side": side_by_side(), "loader": loader(),
              "verdicts": verdicts(), "claims table": claims_table()}
     for name, part in parts.items():
