@@ -72,6 +72,20 @@ def test_with_a_trace_in_training_or_with_gradients_the_method_runs(net):
     assert compiled.runs == {}
 
 
+@torch.inference_mode()
+def test_who_forces_patches_or_hooks_into_blocks_is_heard(net):
+    compiled, image, point = Compiled(net, backend="eager"), pictures(1), net.points[0]
+    plain = compiled(image, point)                          # the graph is there
+    forced, truth = (vitlab.Forced(each, drop=range(8), grid=7)(image, point) for each in (compiled, net))
+    torch.testing.assert_close(forced, truth)
+    assert not torch.allclose(forced, plain)
+    looked, known = vitlab.measure.depth(compiled, image, point), vitlab.measure.depth(net, image, point)
+    assert looked.layer.tolist() == known.layer.tolist()
+    torch.testing.assert_close(torch.tensor(looked.logit.to_numpy()), torch.tensor(known.logit.to_numpy()))
+    assert looked.logit.to_numpy()[:10].tolist() != looked.logit.to_numpy()[-10:].tolist()
+    torch.testing.assert_close(compiled(image, point), plain)
+
+
 def test_what_measures_takes_it_as_the_method(net):
     compiled, data = Compiled(net, backend="eager"), vitlab.data.shapes("val", n=12)
     table, plain = (vitlab.sweep(each, data, net.points[:2], batch=4, rounds=1) for each in (compiled.eval(), net))

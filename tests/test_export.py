@@ -2,21 +2,10 @@
 import pytest
 import torch
 from samples import FIXED, pictures
-from torch import nn
 
 import vitlab
 from vitlab import backbones
-
-
-class At(nn.Module):
-    """A method at one of its points: a graph is a function of tensors alone."""
-
-    def __init__(self, method, point):
-        super().__init__()
-        self.method, self.point = method, point
-
-    def forward(self, images):
-        return self.method(images, self.point)
+from vitlab.fixed import At
 
 
 @pytest.fixture(params=FIXED)

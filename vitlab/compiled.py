@@ -23,8 +23,9 @@ class Compiled(nn.Module):
 
     kernels: by torch.compile and its `backend`, which needs a C++ compiler on a CPU; False: the net's own. graphs: recorded as
     CUDA graphs (None: on a GPU). The first call of a point, batch and precision prepares it, which takes seconds to a minute;
-    `prepared` says how long each took. With a trace, in training, and where gradients are asked for, the method itself runs:
-    call it within torch.inference_mode().
+    `prepared` says how long each took. With a trace, in training, where gradients are asked for, and while somebody forces
+    patches or hooks into a block, the method itself runs: call it within torch.inference_mode(). Other knobs of the net, such as
+    a SuperViT's token_type, are those of the first call.
     Raises ValueError for a point at which a picture decides what is computed, RuntimeError where nothing can be compiled.
     """
 
@@ -53,7 +54,7 @@ class Compiled(nn.Module):
     def forward(self, images: Tensor, point: Any = None, trace: Any = None) -> Tensor:
         """Logits [B, K] of normalised images [B, 3, S, S] at one operating point."""
         method = self._orig_mod
-        if trace is not None or counting() or torch.is_grad_enabled() or any(part.training for part in method.modules()):
+        if trace is not None or counting() or torch.is_grad_enabled() or any(map(touched, method.modules())):
             return method(images, point, trace)
         check_images(images, image_size(method.vit), next(method.parameters()))     # a graph does not look
         point, kind = method.check(point), images.device.type
@@ -92,6 +93,11 @@ class Compiled(nn.Module):
                 raise RuntimeError("torch.compile could not compile this net here, perhaps for want of a C++ compiler such as "
                                    f"g++; install one, or run the net itself. It said: {told}") from error
         return Recorded(run, images, [*method.parameters(), *method.buffers()]) if graphs else run
+
+
+def touched(part: nn.Module) -> bool:
+    """Does somebody train this part, force patches in it, or watch it, none of which a graph would know?"""
+    return part.training or bool(part._forward_hooks) or getattr(part, "forced", None) is not None
 
 
 class Recorded:
