@@ -6,6 +6,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
+from vitlab import pieces
 from vitlab.backbones import by_the_book
 from vitlab.methods.dvt import reuse
 from vitlab.methods.dvt.reuse import Enlarge, Naive, Relations, pointwise, widen
@@ -59,7 +60,7 @@ def test_gradients_of_relations_are_those_of_the_convolutions():
 @pytest.mark.parametrize("few", [1, 2, 9])
 def test_a_finer_grid_for_training_image_by_image_and_by_the_book_is_one_and_the_same(monkeypatch, kind, few):
     enlarge, up = kind(4, 6, 1), torch.randn(5, 2, 17, 17, requires_grad=True)
-    monkeypatch.setattr(reuse, "CACHE", few * 4 * 2 * 37 ** 2 // 2)
+    monkeypatch.setattr(pieces, "CACHE", few * 4 * 2 * 37 ** 2 // 2)
     with by_the_book():
         truth = enlarge.both(up)
     torch.testing.assert_close(enlarge.both(up), truth, atol=1e-5, rtol=1e-5)

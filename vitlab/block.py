@@ -8,6 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitlab.pieces import at_once, in_pieces
+
+ROOM = 8 * 2 ** 20      # bytes of an MLP's widest layer that the cores' shared cache keeps beside the rest
+
 
 def qkv(block: nn.Module, x: Tensor, n: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise and project: [B, T, D] -> queries [B, H, n, d] of the first n tokens, None being all; keys and values of all."""
@@ -65,8 +69,22 @@ def mean_attention(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def mlp(block: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Tensor:
-    """The residual update of the MLP, [B, T, D]; norm: what stands before it, None being the block's own."""
-    return block.drop_path2(block.ls2(block.mlp((norm or block.norm2)(x))))
+    """The residual update of the MLP, [B, T, D]; norm: what stands before it, None being the block's own.
+
+    On a CPU by so many images at a time, or tokens of a single row, that what is widest stays in the cache.
+    """
+    def update(x: Tensor) -> Tensor:
+        return block.drop_path2(block.ls2(block.mlp((norm or block.norm2)(x))))
+
+    if at_once(x) or block.training or watched(block.mlp):
+        return update(x)
+    token = 4 * block.mlp.fc1.weight.shape[0]
+    return in_pieces(update, x[0], token, ROOM)[None] if len(x) == 1 else in_pieces(update, x, token * x.shape[1], ROOM)
+
+
+def watched(module: nn.Module) -> bool:
+    """Does a hook want to see everything that goes through this module or a part of it?"""
+    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
 
 
 def project(block: nn.Module, y: Tensor) -> Tensor:

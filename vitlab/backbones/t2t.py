@@ -11,6 +11,8 @@ from timm.layers import Mlp
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from vitlab.pieces import in_pieces
+
 SHAPES = {                                                  # width, blocks, heads, MLP ratio
     "t2t_vit_7": (256, 7, 4, 2), "t2t_vit_10": (256, 10, 4, 2), "t2t_vit_12": (256, 12, 4, 2),
     "t2t_vit_14": (384, 14, 6, 3), "t2t_vit_19": (448, 19, 7, 3), "t2t_vit_24": (512, 24, 8, 3),
@@ -65,6 +67,11 @@ class TokensToToken(nn.Module):
         self.project = nn.Linear(9 * INNER, embed_dim)
 
     def forward(self, images: Tensor) -> Tensor:
+        first = self.cuts[0]
+        return in_pieces(self.cut, images, 4 * 3 * first.kernel_size ** 2 * images.shape[-2] * images.shape[-1] // first.stride ** 2)
+
+    def cut(self, images: Tensor) -> Tensor:
+        """Some of the images at a time: the first cut makes each pixel three times as many numbers."""
         x = images
         for cut, performer in zip(self.cuts, self.attention):
             patches = performer(cut(x).mT)                                 # [B, n, 64]

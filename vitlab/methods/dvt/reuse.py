@@ -1,5 +1,5 @@
 """What a stage of DVT reads of the stage before: its features, its relations, and both on a finer grid (Sec. 3, Figs. 3 to 5)."""
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vitlab.backbones import counting, start_from
-
-CACHE = 2 ** 20         # bytes that a core keeps at hand; larger temporaries go through memory and take thrice as long
+from vitlab.pieces import CACHE, in_pieces
 
 
 def layers_of(which: str, depth: int) -> list[int]:
@@ -189,19 +188,6 @@ def channels_last(net: nn.Module, x: Tensor) -> Tensor:
         else:
             x = part(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     return x.permute(0, 3, 1, 2).contiguous()
-
-
-def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
-    """The function of x [B, ...], by so few images at a time that a result, of `size` bytes for each, stays in the cache."""
-    few = max(2 * CACHE // size, 1)
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu" or len(x) <= few:
-        return function(x)                                                 # a graph has no number of images
-    first = function(x[:few])
-    out = first.new_empty(len(x), *first.shape[1:])
-    out[:few] = first
-    for part, place in zip(x[few:].split(few), out[few:].split(few), strict=True):
-        place.copy_(function(part))
-    return out
 
 
 def check_widen(vit: VisionTransformer) -> None:
