@@ -6,7 +6,6 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from vitlab import pieces
 from vitlab.backbones import by_the_book
 from vitlab.methods.dvt import reuse
 from vitlab.methods.dvt.reuse import Enlarge, Naive, Relations, pointwise, widen
@@ -60,7 +59,7 @@ def test_gradients_of_relations_are_those_of_the_convolutions():
 @pytest.mark.parametrize("few", [1, 2, 9])
 def test_a_finer_grid_for_training_image_by_image_and_by_the_book_is_one_and_the_same(monkeypatch, kind, few):
     enlarge, up = kind(4, 6, 1), torch.randn(5, 2, 17, 17, requires_grad=True)
-    monkeypatch.setattr(pieces, "CACHE", few * 4 * 2 * 37 ** 2 // 2)
+    monkeypatch.setattr(reuse, "CACHE", few * 4 * 2 * 37 ** 2 // 3)
     with by_the_book():
         truth = enlarge.both(up)
     torch.testing.assert_close(enlarge.both(up), truth, atol=1e-5, rtol=1e-5)
@@ -77,3 +76,12 @@ def test_relations_with_the_channels_last_are_the_convolutions(kind, source):
     relations = Relations(2, 3, source, (0, 2) if source == "all" else (0, 1, 2), kind, Enlarge(3, 4, 1), zero_last=False)
     x = torch.randn(2, 6, 10, 10)
     torch.testing.assert_close(reuse.channels_last(relations.net, x), relations.net(x), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@torch.no_grad()
+def test_a_finer_grid_under_autocast(dtype):
+    enlarge, up = Enlarge(4, 6, 1).to(dtype), torch.randn(5, 2, 17, 17, dtype=dtype)
+    truth = enlarge.taps @ up @ enlarge.taps.mT
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(enlarge.both(up).to(dtype), truth, atol=0.05, rtol=0.05)

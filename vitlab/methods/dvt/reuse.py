@@ -9,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vitlab.backbones import counting, start_from
-from vitlab.pieces import CACHE, in_pieces
+from vitlab.pieces import CACHE, at_once
 
 
 def layers_of(which: str, depth: int) -> list[int]:
@@ -46,19 +46,35 @@ class Enlarge(nn.Module):
             cells = self.between(rows.reshape(-1, self.old, width)).reshape(*x.shape[:-2], -1, width)
         return torch.cat([x[..., :self.prefix, :], cells], -2)
 
-    def between(self, x: Tensor) -> Tensor:
-        """Two taps on the middle axis: [n, old, C] -> [n, new, C]."""
-        return x.index_select(1, self.low).lerp(x.index_select(1, self.high), self.share.to(x.dtype))
+    def between(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Two taps on the last axis but one: [..., old, C] -> [..., new, C]; out: where to write it."""
+        return torch.lerp(x.index_select(-2, self.low), x.index_select(-2, self.high), self.share.to(x.dtype), out=out)
+
+    def rows(self, x: Tensor, out: Tensor) -> None:
+        """[b, H, P + old², C] -> [b, H, P + new², C], written where it is to stand."""
+        out[..., :self.prefix, :] = x[..., :self.prefix, :]
+        between = self.between(x[..., self.prefix:, :].reshape(-1, self.old, self.old * x.shape[-1]))      # [n, new, old * C]
+        between = between.reshape(*x.shape[:2], self.new, self.old, x.shape[-1])
+        self.between(between, out[..., self.prefix:, :].unflatten(-2, (self.new, self.new)))
 
     def both(self, relation: Tensor) -> Tensor:
         """Queries and keys of attention logits: [B, H, P + old², P + old²] -> [B, H, P + new², P + new²].
 
-        For training, and on a GPU, as two matrix products, which are no part of the cost that papers count, but twice as fast,
-        there and back; on an H200 the two taps were half of a cascade's time.
+        As matrix products, which are no part of the cost that papers count: for training, and on a GPU, where the two taps were
+        half of a cascade's time, both of them; else that of the keys, of so many images at a time that they stay in the cache.
         """
-        if (torch.is_grad_enabled() or relation.is_cuda) and self.how == "grid" and not counting():
-            return self.taps.to(relation.dtype) @ (relation @ self.taps.to(relation.dtype).mT)
-        return in_pieces(self.rows_and_columns, relation, 4 * relation.shape[1] * len(self.taps) ** 2)
+        if self.how == "official" or counting():
+            return self.rows_and_columns(relation)
+        taps, full = self.taps.to(relation.dtype), len(self.taps)
+        if torch.is_grad_enabled() or relation.device.type != "cpu":
+            return taps @ (relation @ taps.mT)
+        if at_once(relation):                                              # a graph
+            return self.rows_and_columns(relation)
+        out = (relation[:1, :1] @ taps.mT).new_empty(*relation.shape[:2], full, full)          # autocast's kind of numbers
+        few = max(3 * CACHE // (4 * relation.shape[1] * full ** 2), 1)
+        for part, place in zip(relation.split(few), out.split(few), strict=True):
+            self.rows(part @ taps.mT, place)
+        return out
 
     def rows_and_columns(self, relation: Tensor) -> Tensor:
         """Keys, then queries."""
