@@ -40,6 +40,11 @@ class LayerTrace:
         """The stage as people count, from 1: "2", or "2.1" for the first stage within the second."""
         return ".".join(str(number + 1) for number in self.stages)
 
+    def patch(self, row: int, column: int, side: int) -> int:
+        """The number of the patch here in which the middle of one of side x side patches lies."""
+        down, right = (int((place + 0.5) / side * here) for place, here in zip((row, column), self.grid, strict=True))
+        return down * self.grid[1] + right
+
     @property
     def place(self) -> dict[str, int | str]:
         """The columns of a frame that tell blocks apart: stage, from 0, inner ("0", "1.0") where there is one, layer, from 1."""

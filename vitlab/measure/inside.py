@@ -29,7 +29,7 @@ def place_of(layers: Sequence[LayerTrace], patch: int, grid: int | None) -> list
     """The number of a patch in each block, on whose grid there may be more or fewer."""
     side = layers[0].grid[0] if grid is None else whole(grid, "grid, the patches per side,", 1, MOST)
     row, column = divmod(whole(patch, "patch", 0, side ** 2 - 1), side)
-    return [int((row + 0.5) / side * part.grid[0]) * part.grid[1] + int((column + 0.5) / side * part.grid[1]) for part in layers]
+    return [part.patch(row, column, side) for part in layers]
 
 
 @contextmanager

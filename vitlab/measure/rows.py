@@ -29,8 +29,8 @@ def attention_rows(method: nn.Module, image: Tensor, patch: int, point: Any = No
                    grid: int | None = None) -> Rows:
     """The attention rows of the class token and of one patch, of each head: see `Rows`.
 
-    place: which of the blocks that the image went through, from 0; -1 is the last. image, patch, grid: as in `lens`. One pass, and
-    two rows of it. Raises ValueError for more than one image, no such patch or no such block.
+    place: which of the blocks that the image went through, from 0; -1 is the last. image, patch, grid: as in `lens`. One pass.
+    Raises ValueError for more than one image, no such patch or no such block.
     """
     image, told, trace = one_image(method, image, "attention_rows"), [], Trace()
     trace.watch = lambda _, said: told.append(said)
