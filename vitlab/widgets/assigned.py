@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitlab.widgets.records import Verdict
 from vitlab.widgets.text import digits, fact, percent
 
-BAR = 110                                   # pixels of a certain one
+BAR = 90                                    # pixels of a certain one
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
+from typing import NamedTuple
 
 import ipywidgets as W
 import numpy as np
-import torch
 from numpy import ndarray
 from pandas import DataFrame
-from torch import Tensor, nn
+from torch import nn
 
 from vitlab.backbones import pooled
 from vitlab.measure import Rows
@@ -25,7 +25,18 @@ from vitlab.widgets.worker import Turn
 
 CLASS, PATCH = "class token", "patch"
 MEAN = 0                                    # a head that is none: the mean of all
-MOST = 3                                    # classes that are named
+MOST, LEAST = 3, 0.005                      # classes that are named, and of what probability
+
+
+class Drawing(NamedTuple):
+    """What a row is drawn of."""
+
+    rows: Rows
+    picture: ndarray
+    patch: int              # on the layer's grid
+    layer: str              # its name
+    pooled: bool            # is there no class token?
+    last: str               # the last layer in which the patch takes part, "" where there is none
 
 
 class Gaze:
@@ -43,7 +54,7 @@ class Gaze:
                            layout=W.Layout(display="none")).add_class("vl-gaze")
         self.lens: tuple | None = None                                         # whose lens is shown
         self.seen: tuple | None = None                                         # and whose rows
-        self.rows: tuple[Rows, ndarray, int, str, bool] | None = None         # they, over which picture, and so on
+        self.drawing: Drawing | None = None                                    # they
 
     def listen(self, guarded: Callable) -> None:
         """Connect the choosers: another row or head is drawn, and nothing is computed."""
@@ -55,7 +66,7 @@ class Gaze:
         if patch:
             self.root.add_class("vl-old")                                  # another's, until its own comes
         else:
-            self.root.layout.display, self.lens, self.seen, self.rows = "none", None, None, None
+            self.root.layout.display, self.lens, self.seen, self.drawing = "none", None, None, None
         return bool(patch)
 
     def within(self, ask: Ask, look: Look) -> tuple | None:
@@ -74,49 +85,52 @@ class Gaze:
         if key is None or key == self.seen:
             return not turn.stale()
         (_, patch, grid, place), net = key, self.engine.methods[ask.model]
-        part, number = look.layers[place], patch[0] * grid + patch[1]
+        part, number, exits = look.layers[place], patch[0] * grid + patch[1], self.known.exits(ask.model)
+        told = life.moments(look.layers, patch, grid)
         if self.lens != key[:3]:
             answers = self.engine.lens(ask, look, number, grid)
             if turn.stale() or self.within(ask, look) != key:              # it may have been let go
                 return not turn.stale()
-            self.lens, self.read.value = key[:3], lens(answers, life.moments(look.layers, patch, grid), net,
-                                                       partial(self.known.named, ask.model), look.prediction)
+            self.lens = key[:3]
+            self.read.value = lens(answers, told, net, partial(self.known.named, ask.model), look.prediction)
             self.root.layout.display = "flex"
         rows = self.engine.rows(ask, look, number, grid, place)
         if turn.stale() or self.within(ask, look) != key:
             return not turn.stale()
-        self.show_rows(key, rows, look.subject.picture, part.patch(*patch, grid), look.name(place, self.known.exits(ask.model)),
-                       pooled(net.vit))
+        self.drawing = Drawing(rows, look.subject.picture, part.patch(*patch, grid), look.name(place, exits), pooled(net.vit),
+                               next((look.name(n, exits) for n in range(len(told))[::-1] if told[n].attended), ""))
+        self.seen = key
+        self.offer()
+        self.draw()
+        self.root.remove_class("vl-old")
         return True
 
-    def show_rows(self, key: tuple, rows: Rows, picture: ndarray, patch: int, layer: str, pooled: bool) -> None:
-        """The rows of one layer, of which one is drawn; pooled: a net without class token."""
-        heads = next(len(row) for row in (rows.cls, rows.patch, torch.empty(1)) if row is not None)
-        first = "all tokens, mean" if pooled else "the class token"
+    def offer(self) -> None:
+        """What there is to choose from in this layer; what was chosen stays where it can."""
+        rows = self.drawing.rows
+        heads = next((len(row) for row in (rows.cls, rows.patch) if row is not None), 0)
+        first = "all tokens, mean" if self.drawing.pooled else "the class token"
         for chooser, options in ((self.of, [("this patch", PATCH), (first, CLASS)]),
                                  (self.head, [("mean", MEAN), *((str(n), n) for n in range(1, heads + 1))])):
-            if list(chooser.options) != options:
+            if heads and list(chooser.options) != options:
                 kept = chooser.value
                 chooser.options = options
                 chooser.value = kept if kept in {value for _, value in options} else options[0][1]
-        self.seen, self.rows = key, (rows, picture, patch, layer, pooled)
-        self.draw()
-        self.root.remove_class("vl-old")
 
     def draw(self) -> None:
         """The row that is chosen; computes nothing."""
-        if self.rows is None:
+        if self.drawing is None:
             return
-        rows, picture, patch, layer, pooled = self.rows
-        row, part, mine = (rows.patch if self.of.value == PATCH else rows.cls), rows.block, self.of.value == PATCH
-        head = "mean of the heads" if self.head.value == MEAN else f"head {self.head.value}"
-        name = dict(map(reversed, self.of.options))[self.of.value]
-        self.caption.value = text.caption(f"attention of {name}, {layer}, {head}")
+        rows, picture, patch, layer, pooled, last = self.drawing
+        mine, part, head = self.of.value == PATCH, rows.block, self.head.value
+        row, name = rows.patch if mine else rows.cls, {value: name for name, value in self.of.options}[self.of.value]
+        self.caption.value = text.caption(f"attention of {name}, {layer}, {'mean' if head == MEAN else f'head {head}'}")
         if row is None:
-            shown, self.told.value = dimmed(picture, np.zeros(len(part.attended[0]), bool), part.grid), text.fact(
-                f"{name} takes no part in {layer}, so it looks at nobody there")
+            shown = dimmed(picture, np.zeros(len(part.attended[0]), bool), part.grid)
+            until = f"; {last} is the last in which it does" if mine and last else ""
+            self.told.value = text.fact(f"{name} takes no part in {layer} and looks at nobody there{until}")
         else:
-            weight = (row.mean(0) if self.head.value == MEAN else row[self.head.value - 1]).numpy()
+            weight = (row.mean(0) if head == MEAN else row[head - 1]).numpy()
             shown = heated(picture, np.nan_to_num(weight), ~np.isnan(weight), part.grid)
             self.told.value = whom(weight, part, patch if mine else None, pooled)
         self.picture.value = png(marked(shown, patch, part.grid))
@@ -129,7 +143,7 @@ def whom(weight: ndarray, part: LayerTrace, patch: int | None, pooled: bool) -> 
     whole, others = float(np.nansum(weight)), int(part.extra[0])
     told = f"brightest: {place}, {text.percent(float(weight[best]), 1)} · {text.percent(whole)} goes to patches"
     if others:
-        beside = "the one other token" if others == 1 and pooled else "the class token" if others == 1 else f"{others} other tokens"
+        beside = f"{others} other tokens" if others > 1 else "the one other token" if pooled else "the class token"
         told += f", {text.percent(max(1 - whole, 0.0))} to {beside}"
     return text.fact(told + (" · faded: not there" if np.isnan(weight).any() else ""))
 
@@ -139,10 +153,12 @@ def lens(rows: DataFrame, told: Sequence[Moment], method: nn.Module, named: Call
     if rows.empty:
         return text.fact("it is read by nobody: it took part in no block, or its token has fewer numbers than the head reads")
     best = rows.nlargest(MOST, "probability")
+    best = best[(best.probability >= LEAST) | (best.probability == best.probability.max())]
     said = ", ".join(f"“{escape(named(int(one['class'])))}” {text.percent(one.probability)}" for _, one in best.iterrows())
     same = "" if int(best["class"].iloc[0]) != answer else ", as the net does"
     return (f"<b>read alone</b>, {left(told)}: {said}{same} "
-            + text.fact(f"(its token, by the net's last norm and head, in the place of {reads(method)}; no net is trained for that)"))
+            + text.fact(f"(its token, by the net’s last norm and head, in the place of {reads(method)}; no net is trained to "
+                        "answer so)"))
 
 
 def left(told: Sequence[Moment]) -> str:

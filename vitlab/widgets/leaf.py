@@ -35,14 +35,15 @@ def leaf(view: View, twin: Twin, gaze: Gaze, assigned: str, ask: Ask, walk: str 
                        hand=f'<p class="vl-hand">{view.hand.value}</p>' if view.hand.value else "",
                        walk=f'<p class="vl-life">{walk}</p>' if walk else "",
                        beside=f'<div class="vl-row">{twins}{twin.table.value}</div>' if twin.seen else "",
-                       pictures=pictures, life=view.life.value, inside=inside(gaze), assigned=assigned and told("assigned", assigned), code=text.code(ask),
+                       pictures=pictures, life=view.life.value, code=text.code(ask), inside=inside(gaze),
+                       assigned=told("assigned", assigned) if assigned else "",
                        figure=drawn(view.figure, True),
                        depth=f'<p class="vl-life">{view.knew.value}</p>{drawn(view.deep, False)}' if open else "")
 
 
 def inside(gaze: Gaze) -> str:
     """What is read of the patch that is chosen, and whom it looks at; nothing where none is."""
-    if gaze.rows is None:
+    if gaze.drawing is None:
         return ""
     return (f'<p class="vl-read">{gaze.read.value}</p><div class="vl-row">'
             f'{pictured(gaze.caption.value, gaze.picture.value)}{told("told", gaze.told.value)}</div>')

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from vitlab.trace import LayerTrace
 
-HINT = "Click a patch, or choose one with the arrow keys, to see what becomes of it."
+HINT = "Click a patch, or choose one with the arrow keys, to see what becomes of it, what is read from it and whom it looks at."
 
 
 class Moment(NamedTuple):
