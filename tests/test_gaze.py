@@ -188,7 +188,7 @@ def test_the_assigners_word_is_its_softmax_and_what_its_cost_makes_of_it(images)
             assert [row[0] for row in rows] == ["length 4", "length 7"]
             assert [row[1] for row in rows] == [f"{100 * p:.1f} %" for p in share.tolist()]
             assert [float(row[2]) for row in rows] == pytest.approx(cost.tolist(), abs=0.01)
-            assert [float(row[3]) for row in rows] == pytest.approx(score.tolist(), abs=0.006)
+            assert [float(row[3].replace("−", "-")) for row in rows] == pytest.approx(score.tolist(), abs=0.006)
             assert [row[4] for row in rows] == ["✓ runs" if n == int(score.argmax()) else "" for n in range(2)]
             assert made.result["exit"] == int(score.argmax())
             against = int(share.argmax()) != int(score.argmax())

@@ -55,7 +55,7 @@ def table(word: Verdict, chosen: int, exits: Sequence[str]) -> str:
     for number, (share, cost, score) in enumerate(zip(word.share, word.cost, word.score, strict=True)):
         bar = f'<span class="vl-bar" aria-hidden="true" style="width: {round(BAR * share)}px"></span>'
         cells = (escape(exits[number] if exits else f"exit {number + 1}"), f"{bar} {percent(share, 1)}", digits(cost),
-                 f"{score:.2f}", "✓ runs" if number == chosen else "")
+                 f"{score:.2f}".replace("-", "−"), "✓ runs" if number == chosen else "")
         kind = " class=vl-runs" if number == chosen else ""
         rows.append(f"<tr{kind}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     likely = max(range(len(word.share)), key=word.share.__getitem__)

@@ -124,7 +124,7 @@ class Gaze:
         rows, picture, patch, layer, pooled, last = self.drawing
         mine, part, head = self.of.value == PATCH, rows.block, self.head.value
         row, name = rows.patch if mine else rows.cls, {value: name for name, value in self.of.options}[self.of.value]
-        self.caption.value = text.caption(f"attention of {name}, {layer}, {'mean' if head == MEAN else f'head {head}'}")
+        self.caption.value = text.caption(f"{layer}, {'mean' if head == MEAN else f'head {head}'}: attention of {name}")
         if row is None:
             shown = dimmed(picture, np.zeros(len(part.attended[0]), bool), part.grid)
             until = f"; {last} is the last in which it does" if mine and last else ""
