@@ -30,8 +30,9 @@ def panel(net, images):  # noqa: F811
 
 @pytest.fixture
 def looks(monkeypatch):
-    """What was computed inside: the lens or the rows, in which layer."""
-    seen, lens, rows = [], engine.Engine.lens, engine.Engine.rows
+    """What was computed inside: a pass, the lens, which is another, or the rows, in which layer."""
+    seen, inside, lens, rows = [], engine.Engine.inside, engine.Engine.lens, engine.Engine.rows
+    monkeypatch.setattr(engine.Engine, "inside", lambda self, *given: seen.append("pass") or inside(self, *given))
     monkeypatch.setattr(engine.Engine, "lens", lambda self, *given: seen.append("lens") or lens(self, *given))
     monkeypatch.setattr(engine.Engine, "rows", lambda self, *given: seen.append(given[-1]) or rows(self, *given))
     return seen
@@ -85,16 +86,18 @@ def test_nothing_is_computed_without_a_click_and_a_head_costs_nothing(panel, loo
     assert panel.set(image=1).wait(QUICK) and panel.set(layer=2).wait(QUICK)
     assert looks == [] and panel.gaze.root.layout.display == "none"
     click(panel, 1, 1)
-    assert looks == ["lens", 1] and panel.gaze.root.layout.display == "flex"
+    assert looks == ["pass", "lens", 1] and panel.gaze.root.layout.display == "flex"
     panel.gaze.head.value, panel.gaze.of.value = 2, CLASS
-    assert panel.wait(QUICK) and looks == ["lens", 1]
-    assert panel.set(layer=4).wait(QUICK) and looks[2:] == [3]             # the lens is of no layer
-    assert panel.set(batch=4).wait(QUICK) and len(looks) == 3
-    assert panel.set(keep=0.7).wait(QUICK) and looks[3:] == ["lens", 3]
+    assert panel.wait(QUICK) and len(looks) == 3
+    assert panel.set(layer=4).wait(QUICK) and looks[3:] == [3]             # no pass: the lens is of no layer
+    assert panel.set(batch=4).wait(QUICK) and len(looks) == 4
+    click(panel, 2, 2)
+    assert looks[4:] == ["lens", 3]
+    assert panel.set(keep=0.7).wait(QUICK) and looks[6:] == ["pass", "lens", 3]
     assert (panel.gaze.head.value, panel.gaze.of.value) == (2, CLASS)
     click(panel)
-    assert len(looks) == 5 and panel.gaze.root.layout.display == "none"
-    assert panel.set(image=3).wait(QUICK) and len(looks) == 5
+    assert len(looks) == 9 and panel.gaze.root.layout.display == "none" and panel.gaze.inside == (None, None)
+    assert panel.set(image=3).wait(QUICK) and len(looks) == 9
 
 
 @pytest.mark.parametrize("name", ["supervit", "tome", "dvt", "revit", "assigned", "spvit", "spvit-ragged", "svit", "svit-ragged",

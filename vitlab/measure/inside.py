@@ -1,6 +1,7 @@
 """One image looked at from inside: where its patches lie, and what watches the blocks that it goes through."""
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from timm.models.pit import PoolingVisionTransformer
 from timm.models.vision_transformer import VisionTransformer
@@ -10,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from vitlab.backbones import blocks
 from vitlab.evaluation import beside, check_net
 from vitlab.numbers import whole
-from vitlab.trace import LayerTrace
+from vitlab.trace import LayerTrace, Told, Trace
 
 MOST = 1024             # patches per side
 
@@ -44,3 +45,52 @@ def hooked(method: nn.Module, of_block: Callable[[nn.Module], Iterable[Removable
     finally:
         for hook in hooks:
             hook.remove()
+
+
+class Step(NamedTuple):
+    """The tokens of one block, [B, n, D] each, in the order in which it works on them."""
+
+    attended: Tensor        # after attention
+    fed: Tensor             # after the MLP, those that reach it
+
+
+@contextmanager
+def steps(method: nn.Module) -> Iterator[list[Step]]:
+    """The tokens of each block that runs meanwhile, in their order."""
+    done, now = [], {}
+
+    def begin(part: nn.Module, given: tuple) -> None:
+        now.clear()
+        now["x"] = given[0]
+
+    def attended(part: nn.Module, given: tuple, update: Tensor) -> None:
+        now["attended"] = now["x"] + update
+
+    def reach(part: nn.Module, given: tuple) -> None:
+        now.setdefault("reach", given[0][..., :now["x"].shape[-1]])        # a DVT's MLP reads its context beside the token
+
+    def end(part: nn.Module, given: tuple, update: Tensor) -> None:
+        done.append(Step(now["attended"], now["reach"] + update))
+
+    with hooked(method, lambda block: (
+            block.norm1.register_forward_pre_hook(begin), block.drop_path1.register_forward_hook(attended),
+            *(norm.register_forward_pre_hook(reach) for norm in block.norm2.modules()),    # a ReViT's picks one itself
+            block.drop_path2.register_forward_hook(end))):
+        yield done
+
+
+class Pass(NamedTuple):
+    """One pass of one image, with what its blocks were made of: an entry for each."""
+
+    trace: Trace
+    told: list[Told]
+    steps: list[Step]
+
+
+def watched(method: nn.Module, image: Tensor, point: Any) -> Pass:
+    """The pass of one image [1, 3, S, S]; it holds all queries, keys and tokens as long as somebody holds it."""
+    told = []
+    trace = Trace(watch=lambda _, said: told.append(said))
+    with steps(method) as done:
+        method(image, point, trace)
+    return Pass(trace, told, done)

@@ -2,15 +2,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from vitlab.evaluation import in_evaluation
-from vitlab.measure.inside import hooked, one_image, place_of
-from vitlab.trace import Trace
+from vitlab.measure.inside import Pass, hooked, one_image, place_of, watched
 
 COLUMNS = ["stage", "layer", "after", "class", "logit", "probability"]
 
@@ -29,12 +28,15 @@ def lens(method: nn.Module, image: Tensor, patch: int, point: Any = None, *, gri
     image [3, S, S] or [1, 3, S, S], normalised. patch: a number, row by row, on grid x grid patches (None: those of the first
     block); on another grid, what lies in its middle. Two passes. Raises ValueError for more than one image, or no such patch.
     """
-    image, trace, told = one_image(method, image, "lens"), Trace(), []
-    trace.watch = lambda _, said: told.append(said)
-    with steps(method) as done:
-        method(image, point, trace)
+    image = one_image(method, image, "lens")
+    return answer(method, image, point, watched(method, image, point), patch, grid)
+
+
+def answer(method: nn.Module, image: Tensor, point: Any, seen: Pass, patch: int, grid: int | None) -> pd.DataFrame:
+    """The same of a pass that was watched already: one pass more."""
+    trace = seen.trace
     where = place_of(trace.layers, patch, grid)
-    for part, here, said, step in reversed(list(zip(trace.layers, where, told, done, strict=True))):
+    for part, here, said, step in reversed(list(zip(trace.layers, where, seen.told, seen.steps, strict=True))):
         if (place := said.attending(here)) is not None:
             break
     else:
@@ -48,38 +50,6 @@ def lens(method: nn.Module, image: Tensor, patch: int, point: Any = None, *, gri
         return pd.DataFrame(columns=COLUMNS)
     return pd.DataFrame({**part.place, "after": "attention" if fed is None else "mlp", "class": range(len(logits)),
                          "logit": logits, "probability": logits.softmax(-1)})
-
-
-class Step(NamedTuple):
-    """The tokens of one block, [B, n, D] each, in the order in which it works on them."""
-
-    attended: Tensor        # after attention
-    fed: Tensor             # after the MLP, those that reach it
-
-
-@contextmanager
-def steps(method: nn.Module) -> Iterator[list[Step]]:
-    """The tokens of each block that runs meanwhile, in their order."""
-    done, now = [], {}
-
-    def begin(part: nn.Module, given: tuple) -> None:
-        now.clear()
-        now["x"] = given[0]
-
-    def attended(part: nn.Module, given: tuple, update: Tensor) -> None:
-        now["attended"] = now["x"] + update
-
-    def reach(part: nn.Module, given: tuple) -> None:
-        now.setdefault("reach", given[0][..., :now["x"].shape[-1]])        # a DVT's MLP reads its context beside the token
-
-    def end(part: nn.Module, given: tuple, update: Tensor) -> None:
-        done.append(Step(now["attended"], now["reach"] + update))
-
-    with hooked(method, lambda block: (
-            block.norm1.register_forward_pre_hook(begin), block.drop_path1.register_forward_hook(attended),
-            *(norm.register_forward_pre_hook(reach) for norm in block.norm2.modules()),    # a ReViT's picks one itself
-            block.drop_path2.register_forward_hook(end))):
-        yield done
 
 
 @contextmanager

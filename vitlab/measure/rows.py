@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from vitlab.block import cls_attention, mean_attention
 from vitlab.evaluation import in_evaluation
-from vitlab.measure.inside import one_image, place_of
+from vitlab.measure.inside import Pass, one_image, place_of, watched
 from vitlab.numbers import whole
-from vitlab.trace import LayerTrace, Told, Trace
+from vitlab.trace import LayerTrace, Told
 
 
 class Rows(NamedTuple):
@@ -32,14 +32,17 @@ def attention_rows(method: nn.Module, image: Tensor, patch: int, point: Any = No
     place: which of the blocks that the image went through, from 0; -1 is the last. image, patch, grid: as in `lens`. One pass.
     Raises ValueError for more than one image, no such patch or no such block.
     """
-    image, told, trace = one_image(method, image, "attention_rows"), [], Trace()
-    trace.watch = lambda _, said: told.append(said)
-    method(image, point, trace)
-    where = place_of(trace.layers, patch, grid)
+    image = one_image(method, image, "attention_rows")
+    return rows_of(watched(method, image, point), patch, place, grid)
+
+
+def rows_of(seen: Pass, patch: int, place: int, grid: int | None) -> Rows:
+    """The same of a pass that was watched already: no pass more."""
+    trace, where = seen.trace, place_of(seen.trace.layers, patch, grid)
     there = [n for n, part in enumerate(trace.layers) if part.attended[0].any()]
     at = there[whole(place, "place, a block that the image went through,", -len(there), len(there) - 1)]
-    part, said, before = trace.layers[at], told[at], trace.layers[at - 1] if at else None
-    home = torch.arange(part.attended.shape[1], device=image.device)       # [N] the patch that stands for each patch's token
+    part, said, before = trace.layers[at], seen.told[at], trace.layers[at - 1] if at else None
+    home = torch.arange(part.attended.shape[1], device=said.q.device)      # [N] the patch that stands for each patch's token
     if before is not None and before.source is not None and before.stages == part.stages:
         home = before.source[0]
     if said.pooled:

@@ -14,6 +14,9 @@ from vitlab.data.picture import normalised, squared
 from vitlab.forced import Forced
 from vitlab.measure.cost import from_trace
 from vitlab.measure.exits import at_each
+from vitlab.measure.inside import Pass, watched
+from vitlab.measure.lens import answer
+from vitlab.measure.rows import rows_of
 from vitlab.measure.speed import PRECISIONS
 from vitlab.trace import LayerTrace, Trace
 from vitlab.widgets.assigned import heard, verdict
@@ -78,16 +81,23 @@ class Engine:
         with GATE.look(f"the depth of {ask.title}"), self.precisely(ask):
             return measure.depth(self.method(ask), look.subject.image.to(ask.device), ask.point, stop=stale)
 
-    def lens(self, ask: Ask, look: Look, patch: int, grid: int) -> DataFrame:
+    @torch.inference_mode()
+    def inside(self, ask: Ask, look: Look) -> Pass:
+        """The pass behind a look once more, with all queries, keys and tokens."""
+        with GATE.look(f"a look inside {ask.title}"), self.precisely(ask):
+            return watched(self.method(ask), look.subject.image.to(ask.device), ask.point)
+
+    @torch.inference_mode()
+    def lens(self, ask: Ask, look: Look, seen: Pass, patch: int, grid: int) -> DataFrame:
         """What the net would have answered from one patch."""
         with GATE.look(f"the lens of {ask.title}"), self.precisely(ask):
-            return measure.lens(self.method(ask), look.subject.image.to(ask.device), patch, ask.point, grid=grid)
+            return answer(self.method(ask), look.subject.image.to(ask.device), ask.point, seen, patch, grid)
 
-    def rows(self, ask: Ask, look: Look, patch: int, grid: int, place: int) -> measure.Rows:
+    @torch.inference_mode()
+    def rows(self, seen: Pass, patch: int, grid: int, place: int) -> measure.Rows:
         """Whom one patch and the class token look at in one layer."""
-        with GATE.look(f"the attention of {ask.title}"), self.precisely(ask):
-            return measure.attention_rows(self.method(ask), look.subject.image.to(ask.device), patch, ask.point, place=place,
-                                          grid=grid)
+        with GATE.look("two rows of attention"):
+            return rows_of(seen, patch, place, grid)
 
     def precisely(self, ask: Ask) -> torch.autocast:
         """The precision asked for."""

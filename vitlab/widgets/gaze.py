@@ -12,6 +12,7 @@ from torch import nn
 
 from vitlab.backbones import pooled
 from vitlab.measure import Rows
+from vitlab.measure.inside import Pass
 from vitlab.plots.overlay import dimmed, heated, marked, png
 from vitlab.trace import LayerTrace
 from vitlab.widgets import life, text
@@ -52,6 +53,7 @@ class Gaze:
         choosers = W.HBox([self.of, self.head]).add_class("vl-row")
         self.root = W.HBox([frame, W.VBox([self.read, choosers, self.told]).add_class("vl-side")],
                            layout=W.Layout(display="none")).add_class("vl-gaze")
+        self.inside: tuple[tuple | None, Pass | None] = (None, None)           # the pass that is looked into, and of what it is
         self.lens: tuple | None = None                                         # whose lens is shown
         self.seen: tuple | None = None                                         # and whose rows
         self.drawing: Drawing | None = None                                    # they
@@ -67,6 +69,7 @@ class Gaze:
             self.root.add_class("vl-old")                                  # another's, until its own comes
         else:
             self.root.layout.display, self.lens, self.seen, self.drawing = "none", None, None, None
+            self.inside = (None, None)
         return bool(patch)
 
     def within(self, ask: Ask, look: Look) -> tuple | None:
@@ -87,14 +90,18 @@ class Gaze:
         (_, patch, grid, place), net = key, self.engine.methods[ask.model]
         part, number, exits = look.layers[place], patch[0] * grid + patch[1], self.known.exits(ask.model)
         told = life.moments(look.layers, patch, grid)
+        sight, seen = self.inside
+        if sight != ask.sight:
+            self.inside, seen = (None, None), None                         # free the old one first
+            self.inside = ask.sight, (seen := self.engine.inside(ask, look))
         if self.lens != key[:3]:
-            answers = self.engine.lens(ask, look, number, grid)
+            answers = self.engine.lens(ask, look, seen, number, grid)
             if turn.stale() or self.within(ask, look) != key:              # it may have been let go
                 return not turn.stale()
             self.lens = key[:3]
             self.read.value = lens(answers, told, net, partial(self.known.named, ask.model), look.prediction)
             self.root.layout.display = "flex"
-        rows = self.engine.rows(ask, look, number, grid, place)
+        rows = self.engine.rows(seen, number, grid, place)
         if turn.stale() or self.within(ask, look) != key:
             return not turn.stale()
         self.drawing = Drawing(rows, look.subject.picture, part.patch(*patch, grid), look.name(place, exits), pooled(net.vit),
