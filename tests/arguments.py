@@ -188,6 +188,12 @@ call("leaving", lambda w: (measure.leaving, {"method": w.dvt, "images": w.images
      method=lambda w: [*nets(w), w.net])
 call("depth", lambda w: (measure.depth, {"method": w.net, "image": w.images[0], "point": None, "stop": None}),
      image=KINDS["images"])
+for look in (measure.lens, measure.attention_rows):
+    call(look.__name__, lambda w, look=look: (look, {"method": w.net, "image": w.images[0], "patch": 3, "point": None,
+                                                     "grid": 4}),
+         image=KINDS["images"], patch=lambda w: [*NUMBERS, None, -1, 16], grid=lambda w: [*NUMBERS, 0, -1, HUGE, 1])
+call("attention_rows(place)", lambda w: (partial(measure.attention_rows, w.net, w.images[0], 3), {"place": 0}),
+     place=lambda w: [*NUMBERS, None, -99, 99])
 call("focus", lambda w: (measure.focus, {"method": w.net, "data": w.set, "point": None, "batch": 50}))
 call("by_region", lambda w: (measure.by_region, {"method": w.net, "data": w.set, "point": None, "batch": 50}))
 call("agreement", lambda w: (measure.agreement, {"traces": {"a": w.trace, "b": w.trace}}),

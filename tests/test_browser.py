@@ -6,6 +6,7 @@ are wanted.
 Screenshots are left in pytest's temporary folder, or in the folder that VITLAB_SCREENSHOTS names.
 """
 import os
+import re
 import time
 from pathlib import Path
 
@@ -71,6 +72,16 @@ BY_HAND = """() => {                        // from a click or key to the first 
     window.vlHand = null;
     const look = () => said() !== before ? window.vlHand = performance.now() - begin : requestAnimationFrame(look);
     look(); }"""
+INSIDE = """() => {                         // from a click to the frames that show the strip of another patch, and its row
+    const [strip, row] = ['.vl-life', '.vl-gazed img'].map(kind => document.querySelector(`.vl-panel ${kind}`));
+    const [said, drawn, begin] = [strip.textContent, row.src, performance.now()], seen = window.vlSeen = [null, null];
+    const look = () => {
+        if (strip.textContent !== said) seen[0] ??= performance.now() - begin;
+        if (row.src !== drawn) seen[1] ??= performance.now() - begin;
+        if (seen.includes(null)) requestAnimationFrame(look); };
+    look(); }"""
+NEW_ROW = """before => document.querySelector('.vl-panel .vl-gazed img').src !== before
+    && !document.querySelector('.vl-panel .vl-gaze').classList.contains('vl-old')"""
 FORCED = "kinds => String(['keep', 'drop'].map(k => document.querySelectorAll(`.vl-panel .vl-${k}`).length)) === String(kinds)"
 WALKED = "words => document.querySelector('.vl-panel .vl-walk').textContent.includes(words)"
 TWO = """() => { const table = document.querySelector('.vl-panel .vl-beside table');       // both are told, and timed
@@ -208,6 +219,7 @@ def drive(page, shot, brief=False):
     until(page, FILLED)
     panel.screenshot(path=f"{shot}-panel.png")
     serve_a_person(page, panel)
+    look_inside(page, panel, shot)
     force(page, panel, shot)
     if not brief:
         walk(page, panel, shot)
@@ -290,6 +302,33 @@ def serve_a_person(page, panel):
     until(page, TOLD, arg="row 1, column 2 ", polling="raf")
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     until(page, MARKED)                                                    # inside the picture, on all three
+    until(page, SETTLED)
+
+
+def look_inside(page, panel, shot):
+    """A click on a patch shows what is read from it and whom it looks at; another row and head by keys. Then the middle again."""
+    picture, row = panel.locator(".vl-picture img").first, panel.locator(".vl-gazed img")
+    box, delays = picture.bounding_box(), []
+    for share in (0.2, 0.8, 0.35):
+        page.evaluate(INSIDE)
+        page.mouse.click(box["x"] + share * box["width"], box["y"] + share * box["height"])
+        until(page, "() => window.vlSeen.every(ms => ms !== null)", polling="raf")
+        delays.append("{:.0f}/{:.0f}".format(*page.evaluate("window.vlSeen")))
+        until(page, SETTLED)
+    print(f"from a click to the strip and to the row: {', '.join(delays)} ms")
+    assert "read alone" in panel.locator(".vl-read").inner_text()
+    for label, key in (("attention of", "ArrowDown"), ("head", "ArrowDown")):
+        before = row.get_attribute("src")
+        panel.locator(f".vl-gaze select[aria-label='{label}']").focus()
+        page.keyboard.press(key)
+        until(page, NEW_ROW, arg=before, polling="raf")
+    page.wait_for_timeout(200)                                             # names follow what is drawn
+    assert page.evaluate(NAMELESS) == []
+    assert re.search("head 1: attention of .*: .*(goes to patches|takes no part)", row.get_attribute("alt"))
+    photograph(page, panel, f"{shot}-inside")
+    box = picture.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    until(page, MARKED)
     until(page, SETTLED)
 
 

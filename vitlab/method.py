@@ -26,8 +26,9 @@ class Method(Protocol):
     what was given; `together(images, points)`, the logits at each of several points, where that costs less than one by
     one; of a method whose images differ by their exit alone, `outcomes(images)`, the logits of every exit and a function from a
     point to the exit of each image [B]; `token_macs(trace)` [B], the multiply-adds that depend on how many tokens an image
-    keeps; and of a method that drops patches `forced`, None or what a person says of some of them, which it asks where scores
-    become choices (`vitlab.Forced`).
+    keeps; of a method that drops patches `forced`, None or what a person says of some of them, which it asks where scores
+    become choices (`vitlab.Forced`); and of one whose exits another net chooses beforehand that net, `assigner`, and what the
+    exits cost, `cost` [k]: the one of highest log p - point.cost_weight * cost answers.
     """
 
     vit: VisionTransformer

@@ -1,6 +1,7 @@
 """What happened to every token, recorded only when asked: `method(images, point, trace=Trace())`."""
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,6 +40,11 @@ class LayerTrace:
         """The stage as people count, from 1: "2", or "2.1" for the first stage within the second."""
         return ".".join(str(number + 1) for number in self.stages)
 
+    def patch(self, row: int, column: int, side: int) -> int:
+        """The number of the patch here in which the middle of one of side x side patches lies."""
+        down, right = (int((place + 0.5) / side * here) for place, here in zip((row, column), self.grid, strict=True))
+        return down * self.grid[1] + right
+
     @property
     def place(self) -> dict[str, int | str]:
         """The columns of a frame that tell blocks apart: stage, from 0, inner ("0", "1.0") where there is one, layer, from 1."""
@@ -46,25 +52,62 @@ class LayerTrace:
         return {"stage": self.stage, **inner, "layer": self.layer + 1}
 
 
+class Told(NamedTuple):
+    """What one block told a trace, for whoever watches it: see `Trace.add`. Nobody keeps it otherwise."""
+
+    ids: Tensor
+    fed: Tensor
+    q: Tensor
+    k: Tensor
+    extra: int
+    mask: Tensor | None
+    pooled: bool
+    order: Tensor | None
+
+    def attending(self, patch: int) -> int | None:
+        """Where the token that stands for a patch of the first image is among q and k; None where it has none there."""
+        return self.place(self.ids, patch)
+
+    def reaching(self, patch: int) -> int | None:
+        """The same among the tokens that reach the MLP."""
+        return self.place(self.fed, patch)
+
+    def place(self, ids: Tensor, patch: int) -> int | None:
+        """Where a patch's number stands, counted from the first prefix token on."""
+        found = (ids[0] == patch).nonzero()
+        return int(found[0, 0]) + self.extra if len(found) else None
+
+    def own(self, place: int) -> int:
+        """The place among the tokens that the block works on, of one among q and k of the first image."""
+        return place if self.order is None else int((self.order[0] == place).nonzero()[0, 0])
+
+
 @dataclass
 class Trace:
     """The record of one forward call: `layers` in order of execution, `exit` [B] = the stage that answered, or None.
 
     It holds one call: a second one raises ValueError, since nothing would tell whose layer is whose.
+    watch: called with each block's record and what it was made of, while both are there.
     """
 
     layers: list[LayerTrace] = field(default_factory=list)
     exit: Tensor | None = None
+    watch: Callable[[LayerTrace, Told], None] | None = field(default=None, repr=False)
+
+    def part(self) -> "Trace":
+        """An empty one for a stage of a cascade, to be joined; whoever watches this one watches that one, too."""
+        return Trace(watch=self.watch)
 
     def add(self, layer: int, grid: tuple[int, int], ids: Tensor, q: Tensor, k: Tensor, *,
             fed: Tensor | None = None, extra: int = 1, mask: Tensor | None = None, folded: Tensor | None = None,
-            source: Tensor | None = None, pooled: bool = False) -> None:
+            source: Tensor | None = None, pooled: bool = False, order: Tensor | None = None) -> None:
         """Record one block.
 
         ids [B, n]: patch numbers of the tokens in attention after the first `extra`, negative for what is no patch;
         fed [B, m]: of those that reach the MLP (default: the same); q, k [B, H, extra + n, d]: this block's queries and keys;
         mask [B, H, T, T]: what it adds to its logits or, bool, the keys that count as tokens; folded, source: see LayerTrace;
-        pooled: whether there is no class token, so that the mean of all tokens' attention is told.
+        pooled: whether there is no class token, so that the mean of all tokens' attention is told;
+        order [B, m]: the places among q and k of the tokens that the block works on, where those are fewer.
         """
         self.follow((0,), layer)
         mask_first = None if mask is None else mask[:, :, :1]
@@ -82,6 +125,8 @@ class Trace:
         self.layers.append(LayerTrace(0, layer, grid, attended, reached, patches(empty, ids, weight),
                                       tokens - attended.sum(1), folded=None if folded is None else folded.detach(),
                                       source=source))
+        if self.watch is not None:
+            self.watch(self.layers[-1], Told(ids, ids if fed is None else fed, q, k, extra, mask, pooled, order))
 
     def join(self, record: "Trace", stage: int, rows: Tensor, batch: int) -> None:
         """Append the layers of one stage of a cascade, which saw only the images `rows` [b] of a batch of `batch`.

@@ -100,7 +100,7 @@ def run(stages: Sequence[Stage], images: Tensor, thresholds: Sequence[float], tr
     logits, exits = None, torch.zeros_like(rows)
     check_trace(trace)
     for number, stage in enumerate(stages):
-        record = None if trace is None else Trace()
+        record = None if trace is None else trace.part()
         answer, carry = stage(here, carry, record)
         logits = answer if logits is None else logits.index_copy(0, rows, answer)
         exits.index_fill_(0, rows, number)

@@ -9,13 +9,11 @@ from typing import Any
 
 import pandas as pd
 import torch
-from timm.models.pit import PoolingVisionTransformer
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitlab.backbones import blocks
 from vitlab.cascade import CRITERIA
-from vitlab.evaluation import beside, check_net, in_evaluation
+from vitlab.evaluation import in_evaluation
+from vitlab.measure.inside import hooked, one_image
 from vitlab.measure.speed import check_stop
 from vitlab.trace import Trace
 
@@ -33,12 +31,8 @@ def depth(method: nn.Module, image: Tensor, point: Any = None, *, stop: Callable
     image [3, S, S] or [1, 3, S, S], normalised. As many passes as blocks; `stop()` is asked between them, and once it says True
     the answer is None. Raises ValueError for more than one image.
     """
-    check_net(method)
     check_stop(stop)
-    image = beside(method, image)
-    image = image[None] if image.dim() == 3 else image
-    if image.dim() != 4 or len(image) != 1:
-        raise ValueError(f"depth looks at one image [3, S, S] at a time, not at {list(image.shape)}; give images[0]")
+    image = one_image(method, image, "depth")
     trace, rows = Trace(), []
     method(image, point, trace)
     ends = {part.stage: part for part in trace.layers}                     # the last block before each exit
@@ -80,14 +74,9 @@ def silent_after(method: nn.Module, count: int | None) -> Iterator[Passed]:
     def end(part: nn.Module, given: tuple, update: Tensor) -> Tensor | None:
         return torch.zeros_like(update) if count is not None and passed.blocks > count else None
 
-    nets = [net for net in method.modules() if isinstance(net, VisionTransformer | PoolingVisionTransformer)]
-    hooks = [hook for net in nets for block in blocks(net) for hook in (
-        block.drop_path1.register_forward_hook(begin), block.drop_path2.register_forward_hook(end))]
-    try:
+    with hooked(method, lambda block: (block.drop_path1.register_forward_hook(begin),
+                                       block.drop_path2.register_forward_hook(end))):
         yield passed
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def threshold(method: nn.Module, point: Any, stage: int) -> float:

@@ -66,6 +66,22 @@ def returned(picture: ndarray, alive: ndarray, back: ndarray, grid: tuple[int, i
     return np.where(framed[..., None], BACK, big).astype(np.uint8)
 
 
+def marked(picture: ndarray, patch: int, grid: tuple[int, int]) -> ndarray:
+    """The picture uint8 [S', S', 3] with a frame round one patch, white within and dark without, to be seen on any colour."""
+    big = picture.copy()
+    (top, left), (height, width) = divmod(patch, grid[1]), big.shape[:2]
+    edges = [(-(-n * size // count), -(-(n + 1) * size // count)) for n, size, count in (
+        (top, height, grid[0]), (left, width, grid[1]))]
+    line = max(1, min(height, width) // 110)                               # pixels
+    for grow, colour in ((line, 20), (0, 255)):
+        rows, columns = (slice(max(first - grow, 0), last + grow) for first, last in edges)
+        inner = [slice(max(first - grow, 0) + line, last + grow - line) for first, last in edges]
+        kept = big[inner[0], inner[1]].copy()
+        big[rows, columns] = colour
+        big[inner[0], inner[1]] = kept
+    return big
+
+
 def compared(picture: ndarray, alive: ndarray, grid: tuple[int, int], others: ndarray, other_grid: tuple[int, int]) -> ndarray:
     """As `dimmed`, beside another set of patches, others [h*w] (bool) on other_grid: where only these are alive stripes rise to
     the right, where only the others are stripes fall. uint8 [S', S', 3].

@@ -20,6 +20,10 @@ function name(panel, model) {
   for (const frame of panel.querySelectorAll(".vl-picture"))
     set(frame.querySelector("img"), "alt", [frame.querySelector(".vl-caption")?.textContent ?? "", "arrow keys choose a patch",
       ...(model.get("forcing") ? ["Enter keeps it, drops it, frees it"] : [])].join("; "));
+  for (const frame of panel.querySelectorAll(".vl-gazed")) {
+    const told = frame.parentElement.querySelector(".vl-told")?.textContent ?? "";
+    set(frame.querySelector("img"), "alt", `${frame.querySelector(".vl-caption")?.textContent ?? ""}: ${told}`);
+  }
   for (const frame of panel.querySelectorAll(".vl-twin"))
     set(frame.querySelector("img"), "alt", `${frame.querySelector(".vl-caption")?.textContent ?? ""}; stripes where the two differ`);
   for (const button of panel.querySelectorAll(".widget-toggle-button"))
@@ -28,7 +32,7 @@ function name(panel, model) {
     set(panel.querySelector(".vl-plots"), "role", "img");
     set(panel.querySelector(".vl-plots"), "aria-label", model.get("figure"));
   }
-  for (const told of panel.querySelectorAll(".vl-sentences, .vl-walk")) set(told, "aria-live", "polite");
+  for (const told of panel.querySelectorAll(".vl-sentences, .vl-walk, .vl-read, .vl-assigned")) set(told, "aria-live", "polite");
 }
 
 function pointing(frame, model, choose, turn) {

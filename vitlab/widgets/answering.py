@@ -29,6 +29,7 @@ class Answering:
         self.show_twin(ask, look)
         if ask.deep and self.deep != ask.sight:
             self.view.depth.add_class("vl-old")                                # another's, until its own comes
+        self.gaze.begin(ask, look)
         self.looked = turn.number
         if other := self.paced != ask.pace:                                    # the speed on the page is another point's
             self.paced = None
@@ -39,6 +40,8 @@ class Answering:
                 return
             self.view.show_relevance(look, heat)
             self.seen = ask.sight, look
+        if not self.gaze.look(ask, look, turn):
+            return
         if ask.deep and self.deep != ask.sight:
             rows = self.engine.depth(ask, look, turn.stale)
             if rows is None or turn.stale():
@@ -162,6 +165,7 @@ class Answering:
         with self.silently():
             self.view.show_layer(look, min(ask.layer, len(look.layers) - 1), exits)
         self.view.show_life(look, exits)
+        self.assigned.show(self.methods[ask.model], look.word, look.exit, exits)
         self.show_hand(ask, look, free)
         self.show_walk(ask)
         if self.view.accuracy:

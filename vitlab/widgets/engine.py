@@ -14,8 +14,12 @@ from vitlab.data.picture import normalised, squared
 from vitlab.forced import Forced
 from vitlab.measure.cost import from_trace
 from vitlab.measure.exits import at_each
+from vitlab.measure.inside import Pass, watched
+from vitlab.measure.lens import answer
+from vitlab.measure.rows import rows_of
 from vitlab.measure.speed import PRECISIONS
 from vitlab.trace import LayerTrace, Trace
+from vitlab.widgets.assigned import heard, verdict
 from vitlab.widgets.records import Ask, Hand, Look, Subject, Timing, Upload
 from vitlab.widgets.worker import Gate
 
@@ -53,8 +57,7 @@ class Engine:
         subject, trace = self.subject(ask), Trace()
         with GATE.look(f"a pass of {ask.title}"):
             method, image = self.method(ask), subject.image.to(ask.device)
-            cast = torch.autocast(image.device.type, PRECISIONS[ask.precision], enabled=ask.precision != "fp32")
-            with torch.inference_mode(), cast:
+            with torch.inference_mode(), self.precisely(ask), heard(method) as said:
                 logits = method(image, ask.point, trace)
             share = logits[0].float().softmax(-1)
             if not share.isfinite().all():
@@ -63,7 +66,8 @@ class Engine:
             gmacs = self.cost(ask.model, method, image, ask.point, ask.hand)[0]
             dense = self.cost(ask.model, self.methods[ask.model], image, method.points[-1])[0]
         left = None if trace.exit is None else int(trace.exit[0])
-        return Look(subject, int(share.argmax()), float(share.max()), layers, gmacs, dense, left)
+        return Look(subject, int(share.argmax()), float(share.max()), layers, gmacs, dense, left,
+                    verdict(method, ask.point, said))
 
     def relevance(self, ask: Ask, look: Look) -> ndarray:
         """What speaks for the predicted class: float [h, w]."""
@@ -74,10 +78,30 @@ class Engine:
 
     def depth(self, ask: Ask, look: Look, stale: Callable[[], bool]) -> DataFrame | None:
         """What the net would have answered after every block, None when a newer request came in."""
-        with GATE.look(f"the depth of {ask.title}"):
-            image = look.subject.image.to(ask.device)
-            with torch.autocast(image.device.type, PRECISIONS[ask.precision], enabled=ask.precision != "fp32"):
-                return measure.depth(self.method(ask), image, ask.point, stop=stale)
+        with GATE.look(f"the depth of {ask.title}"), self.precisely(ask):
+            return measure.depth(self.method(ask), look.subject.image.to(ask.device), ask.point, stop=stale)
+
+    @torch.inference_mode()
+    def inside(self, ask: Ask, look: Look) -> Pass:
+        """The pass behind a look once more, with all queries, keys and tokens."""
+        with GATE.look(f"a look inside {ask.title}"), self.precisely(ask):
+            return watched(self.method(ask), look.subject.image.to(ask.device), ask.point)
+
+    @torch.inference_mode()
+    def lens(self, ask: Ask, look: Look, seen: Pass, patch: int, grid: int) -> DataFrame:
+        """What the net would have answered from one patch."""
+        with GATE.look(f"the lens of {ask.title}"), self.precisely(ask):
+            return answer(self.method(ask), look.subject.image.to(ask.device), ask.point, seen, patch, grid)
+
+    @torch.inference_mode()
+    def rows(self, seen: Pass, patch: int, grid: int, place: int) -> measure.Rows:
+        """Whom one patch and the class token look at in one layer."""
+        with GATE.look("two rows of attention"):
+            return rows_of(seen, patch, place, grid)
+
+    def precisely(self, ask: Ask) -> torch.autocast:
+        """The precision asked for."""
+        return torch.autocast(torch.device(ask.device).type, PRECISIONS[ask.precision], enabled=ask.precision != "fp32")
 
     @torch.inference_mode()
     def cost(self, model: str, method: nn.Module, images: Tensor, point: Any,

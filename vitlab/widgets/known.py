@@ -36,6 +36,15 @@ class Known:
         alone = list(kinds.values()).count(kinds[model]) == 1
         return color_of(kinds[model] if alone else model, tuple(kinds))
 
+    def placed(self, name: str, place: Any, here: str) -> tuple[str, Any]:
+        """(model, point) of a point of the model `here`, or of such a pair; ValueError for another thing, called `name`."""
+        model, point = place if isinstance(place, tuple) and len(place) == 2 else (here, place)
+        method = self.methods.get(model) if isinstance(model, str) else None
+        if method is None or not isinstance(point, method.Point) or point not in method.points:
+            raise ValueError(f"{name} must be an operating point of the model in view, such as net.points[0], or (model, point) "
+                             f"of one of {', '.join(self.methods)}, not {place!r}")
+        return model, point
+
     def place(self, model: str, point: Any) -> tuple[float, float] | None:
         """(gmacs, top1) of this point in the sweep; None where it has no such row. What a CSV holds as text is read as such."""
         if self.sweep is None:

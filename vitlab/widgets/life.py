@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from vitlab.trace import LayerTrace
 
-HINT = "Click a patch, or choose one with the arrow keys, to see what becomes of it."
+HINT = "Click a patch, or choose one with the arrow keys, to see what becomes of it, what is read from it and whom it looks at."
 
 
 class Moment(NamedTuple):
@@ -31,8 +31,7 @@ def moments(layers: Sequence[LayerTrace], patch: Sequence[int], grid: int) -> li
     """The life of the patch [row, column] on grid x grid, through layers that may have other grids (row 0 of each record)."""
     found = []
     for part in layers:
-        row, column = (int((place + 0.5) / grid * side) for place, side in zip(patch, part.grid, strict=True))
-        here = row * part.grid[1] + column
+        here = part.patch(*patch, grid)
         present, looks = part.attended[0], part.cls[0]
         stands = here if part.source is None else int(part.source[0, here])
         found.append(Moment(part, bool(present[here]), bool(part.fed[0, here]),

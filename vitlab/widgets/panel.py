@@ -17,8 +17,10 @@ from vitlab.numbers import whole
 from vitlab.plots.files import write
 from vitlab.widgets import text
 from vitlab.widgets.answering import Answering
+from vitlab.widgets.assigned import Assigned
 from vitlab.widgets.controls import Controls, everything, offered, point_of
 from vitlab.widgets.engine import GATE, Engine
+from vitlab.widgets.gaze import Gaze
 from vitlab.widgets.known import Known
 from vitlab.widgets.leaf import leaf
 from vitlab.widgets.records import Ask, Hand, Look, Slice, Timing, Upload
@@ -47,7 +49,7 @@ class Panel(Answering):
         self.controls, self.view = Controls(methods, len(images), device, precision, batch), View(sweep)
         self.methods, self.slices = methods, Slices(self.engine, images)
         self.walk = Walk(methods, images.classes, images.labels.unique().tolist())
-        self.twin = Twin()
+        self.twin, self.gaze, self.assigned = Twin(), Gaze(self.engine, self.known, self.view.aide), Assigned()
         self.controls.tools.children = (*self.controls.tools.children, self.walk.open, self.twin.pin)
         self.held: tuple[str, Any] | None = None                               # the model and point that are pinned
         self.other: tuple[tuple | None, Look | None] = (None, None)            # the newest look at them
@@ -65,8 +67,8 @@ class Panel(Answering):
         self.asking = threading.Lock()                                         # who reads the controls later also asks later
         self.looked = 0                                                        # the newest request whose look was shown
         self.alarm: threading.Timer | None = None
-        shown = (self.view.sentences, self.view.root, self.controls.tools, self.walk.root, self.twin.root, self.view.life,
-                 self.view.depth, self.view.code, self.view.aide)
+        shown = (self.view.sentences, self.assigned.root, self.view.root, self.controls.tools, self.walk.root, self.twin.root,
+                 self.view.life, self.gaze.root, self.view.depth, self.view.code, self.view.aide)
         self.root = W.VBox([W.HTML(text.STYLE, layout=W.Layout(display="none")), self.controls.row, self.controls.knobs,
                             *shown]).add_class("vl-panel")
         self.listen()
@@ -136,7 +138,7 @@ class Panel(Answering):
         at: a point of the model in view, or (model, point); None: where the sliders stand. Returns the panel. ValueError for
         what the panel does not have, before anything has changed.
         """
-        return self.pinned(self.here() if at is None else self.placed("at", at))
+        return self.pinned(self.here() if at is None else self.known.placed("at", at, self.controls.model.value))
 
     def unpin(self) -> "Panel":
         """Show nothing beside any more. Returns the panel."""
@@ -180,8 +182,8 @@ class Panel(Answering):
             raise ValueError('all pictures are the same ones at every point; say which of them at this one, such as how="wrong"')
         if (how == "lost") != (beside is not None):
             raise ValueError('beside says where pictures are right that are wrong here; give it with how="lost", and only then')
-        first = None if how == "all" else self.here() if at is None else self.placed("at", at)
-        part = Slice(how, first, None if beside is None else self.placed("beside", beside),
+        first = None if how == "all" else self.here() if at is None else self.known.placed("at", at, self.controls.model.value)
+        part = Slice(how, first, None if beside is None else self.known.placed("beside", beside, self.controls.model.value),
                      None if label is None else self.labelled(label))
         check(part, self.methods)
         return part
@@ -190,15 +192,6 @@ class Panel(Answering):
         """The model in view and the point that its sliders stand at."""
         model = self.controls.model.value
         return model, point_of(self.methods[model], self.controls.sliders[model])
-
-    def placed(self, name: str, place: Any) -> tuple[str, Any]:
-        """(model, point) of a point of the model in view, or of such a pair; ValueError for another thing."""
-        model, point = place if isinstance(place, tuple) and len(place) == 2 else (self.controls.model.value, place)
-        method = self.methods.get(model) if isinstance(model, str) else None
-        if method is None or not isinstance(point, method.Point) or point not in method.points:
-            raise ValueError(f"{name} must be an operating point of the model in view, such as net.points[0], or (model, point) "
-                             f"of one of {', '.join(self.methods)}, not {place!r}")
-        return model, point
 
     def labelled(self, label: str | int) -> int:
         """The number of a class of the pictures."""
@@ -229,7 +222,8 @@ class Panel(Answering):
         if self.asked is None:
             raise ValueError("this panel shows nothing yet; .wait() for it")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, leaf(self.view, self.twin, self.asked, self.walk.told.value if self.asked.slice else "").encode())
+        write(path, leaf(self.view, self.twin, self.gaze, self.assigned.root.value, self.asked,
+                         self.walk.told.value if self.asked.slice else "").encode())
         return path
 
     def close(self) -> None:
@@ -262,6 +256,7 @@ class Panel(Answering):
             control.observe(self.guarded(self.sliced), "value")
         self.walk.back.on_click(self.guarded(lambda _: self.step(-1)))
         self.walk.next.on_click(self.guarded(lambda _: self.step(1)))
+        self.gaze.listen(self.guarded)
         self.controls.again.on_click(self.guarded(lambda _: self.measure_again()))
 
     def guarded(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -343,6 +338,8 @@ class Panel(Answering):
         (model, *_), look = self.seen[0] or (None,), self.seen[1]
         if look is not None:
             self.view.show_life(look, self.known.exits(model))
+        if self.gaze.choose(change["new"]):
+            self.submit()
 
     def mode(self, change: dict) -> None:
         """A click turns a patch on from now on, or only chooses it."""

@@ -1,7 +1,9 @@
 """What a panel asks and what it is told."""
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from math import log
+from typing import Any, NamedTuple
 
 from numpy import ndarray
 from PIL import Image
@@ -11,6 +13,7 @@ from vitlab.data.picture import in_rgb, opened
 from vitlab.trace import LayerTrace
 
 NONE = {"length": "assigner"}               # who chooses where nobody does
+LEAST = 1e-12                               # of a probability, before its logarithm is taken
 
 
 class Upload:
@@ -153,6 +156,18 @@ def shown(value: Any, name: str = "") -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+class Verdict(NamedTuple):
+    """An assigner's word on one picture, for each exit: the one of highest score, log(share) - weight * cost, runs."""
+
+    share: tuple[float, ...]                # probabilities
+    cost: tuple[float, ...]                 # multiply-adds relative to the largest
+    weight: float                           # of the cost, as the operating point says it
+
+    @property
+    def score(self) -> tuple[float, ...]:
+        return tuple(log(max(share, LEAST)) - self.weight * cost for share, cost in zip(self.share, self.cost, strict=True))
+
+
 @dataclass(frozen=True)
 class Look:
     """What the net said of one image, and what it did with its tokens."""
@@ -164,6 +179,13 @@ class Look:
     gmacs: float
     dense: float                            # gmacs of the costliest point
     exit: int | None = None                 # the stage that answered, from 0; None without early exits
+    word: Verdict | None = None             # what an assigner said, where one was asked
+
+    def name(self, place: int, exits: Sequence[str]) -> str:
+        """What a layer is called, where there are several stages with its stage, or exit."""
+        part = self.layers[place]
+        stage = f"{exits[part.stage]}, " if exits else f"stage {part.name}, " if any(self.layers[-1].stages) else ""
+        return f"{stage}layer {part.layer + 1}"
 
     @property
     def tokens(self) -> int:

@@ -56,8 +56,7 @@ class View:
         part = look.layers[place]
         count, patches = int(part.fed[0].sum()), part.fed.shape[1]
         told = f"{count} of {patches} kept" if part.source is None else f"{patches} patches in {count} tokens"
-        stage = f"{exits[part.stage]}, " if exits else f"stage {part.name}, " if any(look.layers[-1].stages) else ""
-        self.captions["kept"].value = text.caption(f"{stage}layer {part.layer + 1}: {told}")
+        self.captions["kept"].value = text.caption(f"{look.name(place, exits)}: {told}")
         where = "attention to patches" if part.cls[0].any() else "class token left out"
         self.captions["attention"].value = text.caption(f"{where}, layer {part.layer + 1}")
         self.pictures["kept"].value = png(left(look.subject.picture, part, 0))

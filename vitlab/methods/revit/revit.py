@@ -217,7 +217,7 @@ class ReViT(nn.Module):
         groups = []
         for stage, (length, rows) in enumerate(zip(reversed(self.lengths), order.split(sizes), strict=True)):
             if len(rows):
-                record = None if trace is None else Trace()
+                record = None if trace is None else trace.part()
                 groups.append(self.at(images[rows], length, record))
                 if trace is not None:
                     trace.join(record, stage, rows, len(images))

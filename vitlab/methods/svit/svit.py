@@ -237,7 +237,8 @@ class SViT(nn.Module):
         there, ids = t.takes_part(), torch.arange(side * side, device=q.device)
         if t.who is not None:
             q, k = (t.who.back(p.new_zeros(*t.x.shape[:2], *p.shape[1::2]), p.transpose(1, 2)).transpose(1, 2) for p in (q, k))
-        trace.add(layer, (side, side), ids.where(there[:, self.prefix:], -1), q, k, extra=self.prefix, mask=there[:, None, None])
+        trace.add(layer, (side, side), ids.where(there[:, self.prefix:], -1), q, k, extra=self.prefix, mask=there[:, None, None],
+                  order=None if t.who is None else t.who.index)
 
     def token_macs(self, trace: Trace) -> Tensor:
         """Multiply-adds [B] of the blocks, by how many tokens took part; gates ask all, whatever they say."""
