@@ -94,7 +94,7 @@ def test_of_a_package_it_is_the_head_on_the_token_that_came_to_the_selector(name
 @torch.no_grad()
 def test_of_who_is_left_out_of_blocks_it_is_the_head_on_what_it_was_since(name, knobs):
     net, image = made(name, **knobs) if knobs else NETS[name](), pictures(1)
-    x, left, t, rule = None, {}, net.first(image), net.rule(net.check(None))
+    left, t, rule = {}, net.first(image), net.rule(net.check(None))
     for layer in range(len(net.vit.blocks)):
         t = net.block(layer, net.gated(layer, t, rule))
         left |= {int(n): (t.x[0, n], layer + 1) for n in t.takes_part()[0].nonzero()[:, 0]}

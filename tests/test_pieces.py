@@ -27,7 +27,8 @@ def test_as_few_at_a_time_as_fit(count, size, few):
 @pytest.mark.parametrize("grid", [4, 5])
 @torch.no_grad()
 def test_a_t2t_stem_makes_the_same_of_a_few_pictures_at_a_time(monkeypatch, grid):
-    stem, images = vitlab.create("dense", "t2t_vit_7", 10, image_size=64, grid=grid).eval().vit.patch_embed, torch.randn(7, 3, 64, 64)
+    net, images = vitlab.create("dense", "t2t_vit_7", 10, image_size=64, grid=grid).eval(), torch.randn(7, 3, 64, 64)
+    stem = net.vit.patch_embed
     seen, cut = [], stem.cut
     monkeypatch.setattr(stem, "cut", lambda some: seen.append(len(some)) or cut(some))
     truth = cut(images)
@@ -36,6 +37,11 @@ def test_a_t2t_stem_makes_the_same_of_a_few_pictures_at_a_time(monkeypatch, grid
         monkeypatch.setattr(pieces, "CACHE", room)
         torch.testing.assert_close(stem(images), truth, atol=1e-6, rtol=1e-5)
         assert 0 < max(seen) <= longest and sum(seen) == 7
+    monkeypatch.setattr(pieces, "CACHE", 1)
+    seen.clear()
+    handle = stem.attention[1].mlp.register_forward_hook(lambda module, given, out: None)
+    assert torch.equal(stem(images), truth) and seen == [7]                # whoever watches sees all of it
+    handle.remove()
     monkeypatch.undo()
     exported = torch.export.export(stem, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
     torch.testing.assert_close(exported(images[:3]), truth[:3], atol=1e-6, rtol=1e-5)
@@ -54,11 +60,12 @@ def test_an_mlp_in_pieces_is_the_mlp_and_a_hook_sees_all_of_it(monkeypatch, shap
         torch.testing.assert_close(block.mlp(part, x), truth, atol=1e-6, rtol=1e-5)
         assert sum(seen) == shape[0] * shape[1] and max(seen) <= longest
     monkeypatch.setattr(block, "ROOM", 1)
-    told = []
-    handle = part.mlp.fc2.register_forward_hook(lambda module, args, out: told.append(out))
-    block.mlp(part, x)
-    handle.remove()
-    assert len(told) == 1 and torch.equal(told[0], truth)
+    for step in (part.norm2, part.mlp.fc2, part.drop_path2):
+        told = []
+        handle = step.register_forward_hook(lambda module, args, out: told.append(out.shape))
+        block.mlp(part, x)
+        handle.remove()
+        assert told == [x.shape]
     seen.clear()
     block.mlp(part.train(), x)
     assert len(seen) == 1

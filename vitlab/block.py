@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitlab.pieces import at_once, in_pieces
+from vitlab.pieces import at_once, in_pieces, watched
 
 ROOM = 8 * 2 ** 20      # bytes of an MLP's widest layer that the cores' shared cache keeps beside the rest
 
@@ -73,18 +73,17 @@ def mlp(block: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Tensor:
 
     On a CPU by so many images at a time, or tokens of a single row, that what is widest stays in the cache.
     """
+    steps = norm or block.norm2, block.mlp, block.ls2, block.drop_path2
+
     def update(x: Tensor) -> Tensor:
-        return block.drop_path2(block.ls2(block.mlp((norm or block.norm2)(x))))
+        for step in steps:
+            x = step(x)
+        return x
 
-    if at_once(x) or block.training or watched(block.mlp):
+    token = 4 * block.mlp.fc1.weight.shape[0]                              # bytes
+    if at_once(x) or block.training or x.shape[0] * x.shape[1] * token <= ROOM or watched(*steps):
         return update(x)
-    token = 4 * block.mlp.fc1.weight.shape[0]
     return in_pieces(update, x[0], token, ROOM)[None] if len(x) == 1 else in_pieces(update, x, token * x.shape[1], ROOM)
-
-
-def watched(module: nn.Module) -> bool:
-    """Does a hook want to see everything that goes through this module or a part of it?"""
-    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
 
 
 def project(block: nn.Module, y: Tensor) -> Tensor:

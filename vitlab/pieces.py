@@ -2,7 +2,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 CACHE = 2 ** 20         # bytes that a core keeps at hand
 
@@ -13,8 +13,13 @@ def at_once(x: Tensor) -> bool:
     return torch.compiler.is_compiling() or torch.is_grad_enabled() or x.device.type != "cpu"
 
 
+def watched(*modules: nn.Module) -> bool:
+    """Does a hook want to see everything that goes through one of them, or a part of it?"""
+    return any(part._forward_hooks or part._forward_pre_hooks for module in modules for part in module.modules())
+
+
 def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, size: int, room: int | None = None) -> Tensor:
-    """The function of x [B, ...], by so few rows at a time that what it makes of them, `size` bytes a row, fits into `room` bytes.
+    """The function of x [B, ...], by so few rows at a time that what it makes, `size` bytes of each, fits into `room` bytes.
 
     room: None is twice the cache.
     """
