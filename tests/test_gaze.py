@@ -167,9 +167,9 @@ def test_hundreds_of_clicks_end_where_the_last_one_said_and_nothing_stays_behind
 
 def assigned():
     """One that leans to the longer length, so that a cost decides against it."""
-    net = NETS["assigned"]()
-    net.assigner.net.classifier.bias[1] += 0.8
-    return net.eval()
+    method = NETS["assigned"]()
+    method.assigner.net.classifier.bias[1] += 0.8
+    return method.eval()
 
 
 def cells(html):
