@@ -131,7 +131,7 @@ class Engine:
         with GATE.look(f"the cost of {ask.title}"):
             (most, _), (gmacs, exits) = map(self.batch_cost, (dense, ask))
         return Timing(float(here.images_per_s), int(here.batch), int(here.runs), float(here.speed_up), most / gmacs, exits,
-                      float(here.spread), beside)
+                      float(here.iqr), beside)
 
     def pictures(self, ask: Ask) -> Tensor:
         """A sample of `batch` images of the set, again from its start where it is smaller, on the device: [batch, 3, S, S]."""

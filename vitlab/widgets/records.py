@@ -191,5 +191,5 @@ class Timing:
     speed_up: float | None = None
     promise: float | None = None            # the speed-up that the FLOPs promise
     exits: tuple[int, ...] = ()             # how many images of the batch leave at each exit
-    spread: float = 0.0                     # (slowest - fastest) / median pass
+    spread: float = 0.0                     # of the middle half of the passes: interquartile range / median
     beside: float | None = None             # images per second of what is pinned, measured in turn with it

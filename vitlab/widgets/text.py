@@ -10,7 +10,7 @@ from pandas import DataFrame
 from vitlab.plots.theme import HERE, INK, color_of
 from vitlab.widgets.records import Ask, Hand, Look, Slice, Timing, Upload
 
-WIDE = 0.3          # a spread of passes, as a share of their median, that is worth a word
+WIDE = 0.1          # a spread of the middle half of the passes, as a share of their median, that is worth a word
 
 STYLE = f"""<style>.vl-panel {{ --vl-ink: {INK}; --vl-here: {HERE}; --vl-in: {color_of("supervit")};
   --vl-keep: {color_of("revit")}; --vl-drop: {color_of("dvt")}; }}
@@ -83,7 +83,7 @@ def speed(timing: Timing, ask: Ask, paper: tuple[float, str] | None, versus: str
             promises.append(f"paper’s {escape(paper[1])} {paper[0]:.2f}×")
         ratio = f"<b>{timing.speed_up:.2f}×</b> {versus} ({', '.join(promises)})"
     how = f"median of {timing.runs}" if timing.runs > 1 else "first pass"
-    how += f", which spread over {percent(timing.spread)}" if timing.spread > WIDE else ""
+    how += f", whose middle half spreads over {percent(timing.spread)}" if timing.spread > WIDE else ""
     if timing.exits and exits:
         how += " · " + ", ".join(f"{count} at {escape(name)}" for count, name in zip(timing.exits, exits) if count)
     elif timing.exits:
