@@ -403,6 +403,9 @@ call("plots.speed of columns", lambda w: (partial(plots.speed, w.frame), {"color
 call("plots.save", lambda w: (plots.save, {"figure": w.figure, "name": "one.html", "folder": w.folder}),
      figure=lambda w: [None, *OBJECTS], name=lambda w: [*OBJECTS[:1], None, "", [], {}, THING, ".", "..", "a.gif", True],
      folder=lambda w: [*PATHS, w.folder / "text.txt"])
+call("report", lambda w: (vitlab.report, {"table": w.frame, "path": w.folder / "report.html", "title": "Points", "figures": None}),
+     table=lambda w: [*frames(w), w.frame[:0], w.frame[["gmacs"]]], title=lambda w: [None, "", " ", 3, [], {}, THING, True],
+     figures=lambda w: [value for value in OBJECTS if value != {}] + [[w.figure], w.figure, {"a": 3}, {"a": None}, {3: w.figure}])
 call("edge.export", lambda w: (edge.export, {"method": w.net, "path": w.folder / "whole.onnx", "point": None}))
 call("edge.export of a program", lambda w: (edge.export, {"method": w.dense, "path": w.folder / "whole.pt2", "point": None}))
 call("edge.Session", lambda w: (edge.Session, {"path": exported(w), "threads": 1}), path=KINDS["file"],
