@@ -1,4 +1,4 @@
-"""A sweep as one page of HTML, with its plots: it opens from a disk, asks no kernel and no network, and holds all that it needs."""
+"""A sweep as one page of HTML, with its plots: it opens from a disk and needs no kernel, no network and no other file."""
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -73,7 +73,8 @@ def report(table: DataFrame, path: str | Path, *, title: str = "Operating points
 
 def drawn(table: DataFrame, more: Mapping[str, go.Figure] | None) -> list[tuple[str, str, go.Figure]]:
     """Heading, caption and figure of each plot."""
-    shown = [("Accuracy and cost", "Top-1 accuracy over GFLOPs per picture: up and to the left is better.", plots.tradeoff(table))]
+    shown = [("Accuracy and cost", "Top-1 accuracy over GFLOPs per picture: up and to the left is better.",
+              plots.tradeoff(table))]
     mine = table[sources(table) == "ours"] if "images_per_s" in table else table[:0]
     if len(timed := mine.dropna(subset=["images_per_s"]) if len(mine) else mine):
         shown.append(("Accuracy and speed", "Top-1 accuracy over pictures per second, measured: up and to the right is better.",
@@ -102,9 +103,9 @@ def tabled(table: DataFrame, title: str) -> str:
              and not table[name].isna().all()]
     shown.sort(key=lambda name: name != "point")
     heads = "".join(f'<th scope="col"{word(table, name)}>{escape(HEADS.get(name) or title_of(str(name)))}</th>' for name in shown)
-    rows = "".join("<tr>" + "".join(
-        f'<th scope="row">{escape(cell(row[0]))}</th>' if place == 0 else f"<td{word(table, name)}>{escape(cell(row[place]))}</td>"
-        for place, name in enumerate(shown)) + "</tr>" for row in table[shown].itertuples(index=False, name=None))
+    rows = "".join(f'<tr><th scope="row">{escape(cell(row[0]))}</th>' + "".join(
+        f"<td{word(table, name)}>{escape(cell(value))}</td>" for name, value in zip(shown[1:], row[1:], strict=True)) + "</tr>"
+        for row in table[shown].itertuples(index=False, name=None))
     return (f'<div class="scroll" tabindex="0" role="region" aria-label="Table"><table><caption>{escape(title)}: '
             f"{len(table)} operating points</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>")
 

@@ -61,7 +61,8 @@ def race(entries: dict[str, tuple[nn.Module, Any]], images: Tensor, *, precision
     """Entries {name: (method, point)} run in turn, round by round, on the same batch [B, 3, S, S].
 
     A row per entry: name, images_per_s (median), speed_up (median over rounds of the first entry's time / its own, so the first
-    is the yardstick), batch, device, precision, runs, spread, iqr (see `Speed`), threads (see `rounds`). None as soon as `stop()` says so.
+    is the yardstick), batch, device, precision, runs, spread, iqr (see `Speed`), threads (see `rounds`). None as soon as
+    `stop()` says so.
     """
     if not isinstance(entries, Mapping) or not entries or not all(map(is_pair, entries.values())):
         raise ValueError("a race needs at least one entry {name: (method, point)}")
