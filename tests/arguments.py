@@ -412,8 +412,8 @@ call("edge.Session", lambda w: (edge.Session, {"path": exported(w), "threads": 1
      threads=lambda w: WHOLE)
 call("edge.quantise", lambda w: (edge.quantise, {"source": exported(w), "path": w.folder / "int8.onnx"}), source=KINDS["file"])
 call("explore", lambda w: (vitlab.explore, {"methods": w.net, "images": w.set, "sweep": None, "device": "cpu",
-                                            "precision": "fp32", "batch": 4, "name": None}),
-     images=KINDS["data"], sweep=lambda w: [*OBJECTS, pd.DataFrame(), pd.DataFrame({"a": [1]})], name=lambda w: [3, [], {}, True])
+                                            "precision": "fp32", "compiled": False, "batch": 4, "name": None}),
+     compiled=KINDS["resume"], images=KINDS["data"], sweep=lambda w: [*OBJECTS, pd.DataFrame(), pd.DataFrame({"a": [1]})], name=lambda w: [3, [], {}, True])
 
 call("govern", lambda w: (vitlab.govern, {"method": w.net, "data": w.set, "batch": 4, "name": None, "table": pd.DataFrame(
     {"point": [str(w.net.points[0])], "top1": [50.0], "images_per_s": [10.0]})}),

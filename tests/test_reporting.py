@@ -99,7 +99,7 @@ def test_opened_from_the_disk_without_a_network_it_draws_its_plots(page):
         view, complaints = context.new_page(), []
         view.on("pageerror", lambda error: complaints.append(str(error)))
         view.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-        view.on("request", lambda asked: complaints.append(asked.url) if asked.url.split(":")[0] in ("http", "https", "ws") else None)
+        view.on("request", lambda asked: complaints.append(asked.url) if asked.url.startswith(("http", "ws")) else None)
         view.goto(page.as_uri())
         with suppress(Exception):
             view.wait_for_function(f"() => ({PLOTTED})().filter(Boolean).length >= 3", timeout=30_000)

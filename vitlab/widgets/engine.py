@@ -36,6 +36,7 @@ class Engine:
         self.means: dict[tuple, tuple[float, tuple[int, ...]]] = {}            # of a batch at a point: its cost, its exits
         self.batch: tuple[tuple | None, Tensor | None] = (None, None)
         self.fast: dict[tuple[str, str], Compiled] = {}                        # of a model and a device
+        self.threads: int | None = None                                        # on which they run, once that is known
 
     def method(self, ask: Ask) -> nn.Module:
         """The method asked for, on the device asked for, and by hand where a person has a say."""
@@ -48,7 +49,7 @@ class Engine:
             return self.method(ask)
         key = ask.model, ask.device
         if key not in self.fast:
-            self.fast[key] = Compiled(copy.deepcopy(self.methods[ask.model]).to(ask.device))
+            self.fast[key] = steady(Compiled(copy.deepcopy(self.methods[ask.model]).to(ask.device)), self.threads)
         return self.fast[key]
 
     def dense(self, ask: Ask) -> Ask:
@@ -171,6 +172,15 @@ class Engine:
         self.batch = (None, None)
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
+
+
+def steady(net: nn.Module, threads: int | None) -> nn.Module:
+    """The net, every pass of which is on so many threads (None: torch's number): a graph is made for one number of them."""
+    most = torch.get_num_threads()
+    if threads not in (None, most):
+        net.register_forward_pre_hook(lambda *_: torch.set_num_threads(threads))
+        net.register_forward_hook(lambda *_: torch.set_num_threads(most), always_call=True)
+    return net
 
 
 def on_cpu(part: LayerTrace) -> LayerTrace:

@@ -13,6 +13,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from vitlab import measure
 from vitlab.measure.rounds import in_turns
 from vitlab.measure.speed import PRECISIONS, is_compiled, prepare
 from vitlab.widgets.engine import GATE, Engine, fits_not, precisions
@@ -111,10 +112,12 @@ class Ways:
     def compile(self, several: Sequence[tuple[Ask, Tensor]], stale: Stale, tell: Tell) -> bool:
         """Compile each point for such pictures, or find out that it cannot be; False when a newer request came in."""
         for ask, images in several:
-            while not {place_of(ask), ask.device} & self.failed.keys() and not self.has(ask, images):
+            if self.engine.threads is None and not self.count(ask, images, stale, tell):
+                return False
+            while not self.over(ask, images):
                 if not self.rested(stale, tell):
                     return False
-                if self.thread is None or not self.thread.is_alive():
+                if not self.at_work() and not self.over(ask, images):
                     self.thread = threading.Thread(target=self.work, args=(ask, images), name="vitlab-compiler")
                     self.thread.start()                                        # Python waits for it: it may not end amid it
                 time.sleep(0.02)
@@ -122,9 +125,24 @@ class Ways:
             raise self.failed.pop(place)                                       # with fewer pictures it may be otherwise
         return not stale()
 
-    def has(self, ask: Ask, images: Tensor) -> bool:
-        """Is it compiled for such pictures?"""
-        return self.engine.prepared(ask, len(images)) is not None and not (self.thread and self.thread.is_alive())
+    def over(self, ask: Ask, images: Tensor) -> bool:
+        """Is it compiled for such pictures, or known that it cannot be?"""
+        failed = {place_of(ask), ask.device} & self.failed.keys()
+        return not self.at_work() and bool(failed or self.engine.prepared(ask, len(images)) is not None)
+
+    def at_work(self) -> bool:
+        """Does this panel's compiler run?"""
+        return self.thread is not None and self.thread.is_alive()
+
+    def count(self, ask: Ask, images: Tensor, stale: Stale, tell: Tell) -> bool:
+        """Find out on how many threads compiled nets should run here: as many as are fastest for the plain one, now."""
+        if not self.rested(stale, tell):
+            return False
+        plain, name = self.engine.method(ask), ask.precision
+        speed = GATE.measure(lambda stop: measure.throughput(plain, images, ask.point, precision=name, seconds=0, runs=ROUNDS,
+                                                             stop=stop), stale, f"the timing of {ask.title}")
+        self.engine.threads = None if speed is None else speed.threads
+        return speed is not None
 
     def work(self, ask: Ask, images: Tensor) -> None:
         """Compile one point, in a thread of its own: its first pass does it, another one shows that it needs no third."""
