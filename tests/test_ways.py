@@ -109,10 +109,11 @@ def test_each_point_is_compiled_once_and_kept(panel, kernels):
 
 
 def test_without_a_compiler_one_sentence_says_so_and_the_plain_net_is_timed(panel, kernels):
-    kernels.error = staticmethod(lambda pictures: RuntimeError("could not compile, perhaps for want of a C++ compiler such as g++"))
+    why = "could not compile, perhaps for want of a C++ compiler such as g++"
+    kernels.error = staticmethod(lambda pictures: RuntimeError(why))
     kernels.go.set()
     assert panel.set(compiled=True).wait(QUICK), panel.last_error
-    assert "timed uncompiled: could not compile, perhaps for want of a C++ compiler such as g++" in panel.view.note.value
+    assert f"timed uncompiled: {why}" in panel.view.note.value
     assert "vl-failed" not in panel.view.note.value
     assert not panel.result["compiled"] and panel.result["speed_up"] == 1.0 and ", compiled" not in panel.view.speed.value
     assert panel.set(keep=0.5, image=2).wait(QUICK), panel.last_error
