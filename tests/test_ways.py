@@ -223,6 +223,36 @@ def test_auto_tries_what_is_compiled_where_that_is_wanted(panel, kernels, told):
     assert (panel.result["precision"], panel.result["compiled"]) == ("bf16", False) and panel.view.note.value == ""
 
 
+def test_auto_goes_on_uncompiled_where_what_it_is_compared_with_cannot_be_compiled(panel, kernels, told):
+    assert panel.set(keep=0.5).wait(QUICK)
+    kernels.error = staticmethod(lambda pictures: ValueError("no graph") if len(kernels.begun) == 3 else None)
+    kernels.go.set()
+    assert panel.set(precision="auto", compiled=True).wait(QUICK), panel.last_error
+    assert [point.keep for point, *_ in kernels.begun] == [0.5, 0.5, 1.0]
+    assert (panel.result["precision"], panel.result["compiled"]) == ("bf16", False)
+    assert "timed uncompiled: no graph" in panel.view.note.value
+
+
+def test_a_compiled_pass_is_on_the_threads_that_were_chosen_and_torchs_number_is_as_before():
+    class Counts(nn.Module):
+        def forward(self, fails):
+            seen.append(torch.get_num_threads())
+            return 1 / (1 - fails)
+
+    seen, most = [], torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for threads in (1, 2, None):
+            made = engine.steady(Counts(), threads)
+            made(0)
+            with pytest.raises(ZeroDivisionError):
+                made(1)
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(most)
+    assert seen == [1, 1, 2, 2, 2, 2]
+
+
 def test_auto_leaves_out_a_precision_in_which_logits_overflow(images, told):  # noqa: F811
     broken = vitlab.create("dense", "micro_patch8", num_classes=10)
     with torch.no_grad():

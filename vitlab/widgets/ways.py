@@ -35,14 +35,14 @@ class Ways:
     def __init__(self, engine: Engine):
         self.engine = engine
         self.found: dict[tuple, dict[tuple[str, bool], float]] = {}            # of a point: way -> seconds, the fastest first
-        self.failed: dict[tuple | str, Exception] = {}                         # of a model and a point, or of a device
+        self.failed: dict[tuple | str, BaseException] = {}                     # of a model and a point, or of a device
         self.thread: threading.Thread | None = None
 
     def settled(self, ask: Ask) -> Ask:
         """The same, with what is known by now: the fastest way where it is looked for, and whether it can be compiled."""
         if self.looked_for(ask):
             precision, fused = next(iter(self.found.get(key(ask), {("fp32", False): 0.0})))
-            return replace(ask, precision=precision, fused=fused)
+            return replace(ask, precision=precision, fused=fused and self.why(ask) is None)
         return replace(ask, fused=ask.compiled and self.why(ask) is None)
 
     def looked_for(self, ask: Ask) -> bool:
@@ -95,8 +95,16 @@ class Ways:
             return False
         ways = plain + (fused if self.why(ask) is None else [])
         runs = {(each.precision, each.fused): prepare(engine.runner(each), images, each.point, each.precision) for each in ways}
-        found = GATE.measure(lambda stop: in_turns(runs, ROUNDS, torch.device(ask.device), stop=stop, fixed=bool(fused)), stale,
-                             f"the search for the fastest way of {ask.title}")
+
+        def turns(stop: Stale) -> tuple[dict, int] | None:
+            most = torch.get_num_threads()
+            torch.set_num_threads(engine.threads if fused else most)           # as many as compiled ones are made for
+            try:
+                return in_turns(runs, ROUNDS, torch.device(ask.device), stop=stop, fixed=bool(fused))
+            finally:
+                torch.set_num_threads(most)
+
+        found = GATE.measure(turns, stale, f"the search for the fastest way of {ask.title}")
         if found is None:
             return False
         seconds = {way: median(times) for way, times in found[0].items()}
@@ -154,7 +162,7 @@ class Ways:
                     run(), run()
                     if self.engine.prepared(ask, len(images)) is not None:
                         return
-                except Exception as error:
+                except BaseException as error:
                     if not left or "guard" not in str(error).lower():
                         one = isinstance(error, ValueError) or fits_not(error)     # of this point; else nothing can be compiled
                         self.failed[place_of(ask) if one else ask.device] = error
