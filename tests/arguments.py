@@ -409,15 +409,19 @@ call("plots.speed of columns", lambda w: (partial(plots.speed, w.frame), {"color
 call("plots.save", lambda w: (plots.save, {"figure": w.figure, "name": "one.html", "folder": w.folder}),
      figure=lambda w: [None, *OBJECTS], name=lambda w: [*OBJECTS[:1], None, "", [], {}, THING, ".", "..", "a.gif", True],
      folder=lambda w: [*PATHS, w.folder / "text.txt"])
+call("report", lambda w: (vitlab.report, {"table": w.frame, "path": w.folder / "report.html", "title": "Points",
+                                          "figures": None}),
+     table=lambda w: [*frames(w), w.frame[:0], w.frame[["gmacs"]]], title=lambda w: [None, "", " ", 3, [], {}, THING, True],
+     figures=lambda w: [value for value in OBJECTS if value != {}] + [[w.figure], w.figure, {"a": 3}, {"a": None}, {3: w.figure}])
 call("edge.export", lambda w: (edge.export, {"method": w.net, "path": w.folder / "whole.onnx", "point": None}))
 call("edge.export of a program", lambda w: (edge.export, {"method": w.dense, "path": w.folder / "whole.pt2", "point": None}))
 call("edge.Session", lambda w: (edge.Session, {"path": exported(w), "threads": 1}), path=KINDS["file"],
      threads=lambda w: WHOLE)
 call("edge.quantise", lambda w: (edge.quantise, {"source": exported(w), "path": w.folder / "int8.onnx"}), source=KINDS["file"])
 call("explore", lambda w: (vitlab.explore, {"methods": w.net, "images": w.set, "sweep": None, "device": "cpu",
-                                            "precision": "fp32", "batch": 4, "name": None}),
-     images=KINDS["data"], sweep=lambda w: [*OBJECTS, pd.DataFrame(), pd.DataFrame({"a": [1]})], name=lambda w: [3, [], {}, True])
-
+                                            "precision": "fp32", "compiled": False, "batch": 4, "name": None}),
+     compiled=KINDS["resume"], images=KINDS["data"], name=lambda w: [3, [], {}, True],
+     sweep=lambda w: [*OBJECTS, pd.DataFrame(), pd.DataFrame({"a": [1]})])
 call("govern", lambda w: (vitlab.govern, {"method": w.net, "data": w.set, "batch": 4, "name": None, "table": pd.DataFrame(
     {"point": [str(w.net.points[0])], "top1": [50.0], "images_per_s": [10.0]})}),
      table=lambda w: [*OBJECTS, pd.DataFrame({"a": [1]}), pd.DataFrame({"point": ["x"], "top1": [1.0], "images_per_s": [1.0]})],

@@ -84,6 +84,9 @@ NEW_ROW = """before => document.querySelector('.vl-panel .vl-gazed img').src !==
     && !document.querySelector('.vl-panel .vl-gaze').classList.contains('vl-old')"""
 FORCED = "kinds => String(['keep', 'drop'].map(k => document.querySelectorAll(`.vl-panel .vl-${k}`).length)) === String(kinds)"
 WALKED = "words => document.querySelector('.vl-panel .vl-walk').textContent.includes(words)"
+ALONE = """() => { const told = document.querySelector('.vl-panel .vl-taken');
+    return told?.textContent.includes('for one picture alone') && !told.classList.contains('vl-old'); }"""
+FASTEST = "() => document.querySelector('.vl-panel .vl-speed').textContent.includes('the fastest; ')"
 TWO = """() => { const table = document.querySelector('.vl-panel .vl-beside table');       // both are told, and timed
     return table?.rows.length === 3 && !table.textContent.includes('…'); }"""
 APART = """() => { const table = document.querySelector('.vl-panel .vl-beside table');     // and of two operating points
@@ -223,6 +226,7 @@ def drive(page, shot, brief=False):
     force(page, panel, shot)
     if not brief:
         walk(page, panel, shot)
+        read_out(page, panel, shot)
         pin(page, panel, shot)
 
     first, *others = knobs(panel)
@@ -398,6 +402,28 @@ def walk(page, panel, shot):
     photograph(page, panel, f"{shot}-slice")
     switch.click()
     until(page, "() => document.querySelector('.vl-panel .vl-slice').offsetParent === null")
+    until(page, SETTLED)
+
+
+def read_out(page, panel, shot):
+    """Latency on demand, the fastest precision, and the page of what is shown, by the keyboard."""
+    switch, precision = panel.get_by_role("button", name="latency"), panel.get_by_label("precision")
+    switch.focus()
+    page.keyboard.press("Enter")
+    until(page, ALONE)
+    before = precision.input_value()
+    precision.select_option("auto")
+    until(page, FASTEST)
+    until(page, ALONE)
+    panel.get_by_role("button", name="page", exact=True).focus()
+    page.keyboard.press("Enter")
+    until(page, "() => document.querySelector('.vl-panel').textContent.includes('panel.html is written')")
+    assert page.evaluate(NAMELESS) == []
+    photograph(page, panel, f"{shot}-readouts")
+    precision.select_option(before)
+    until(page, "() => !document.querySelector('.vl-panel .vl-speed').textContent.includes('the fastest')")
+    switch.click()
+    until(page, "() => document.querySelector('.vl-panel .vl-taken').offsetParent === null")
     until(page, SETTLED)
 
 

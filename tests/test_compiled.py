@@ -94,6 +94,18 @@ def test_what_measures_takes_it_as_the_method(net):
     assert len(compiled.runs) == 2 and vitlab.latency(compiled, data.images([0]), net.points[0]).median_ms > 0
 
 
+def test_no_measurement_compiles_it_again_for_another_number_of_threads(net):
+    made, most = [], torch.get_num_threads()
+    compiled = Compiled(net, backend=lambda graph, inputs: made.append(1) or graph)
+    torch.set_num_threads(2)
+    try:
+        vitlab.throughput(compiled, pictures(2), net.points[0], seconds=0, runs=4)
+        vitlab.measure.race({"a": (net, None), "b": (compiled, net.points[0])}, pictures(2), rounds=4)
+    finally:
+        torch.set_num_threads(most)
+    assert len(made) == 1
+
+
 def test_it_is_saved_and_trained_under_its_own_names(net, tmp_path):
     vitlab.save(Compiled(net), tmp_path / "net.safetensors")
     again, images = vitlab.load(tmp_path / "net.safetensors").eval(), pictures(2)

@@ -1,4 +1,5 @@
 """On a GPU all is what it is on a CPU. Nothing here runs without one; tests/test_devices.py tries a made-up one everywhere."""
+import time
 from math import isnan
 
 import pytest
@@ -122,3 +123,18 @@ def test_who_serves_runs_there():
     governor = vitlab.Governor(net, vitlab.sweep(net, data, batch=8, rounds=1), images_per_s=1.0)
     assert governor(data.images(range(8)).cuda()).device.type == "cuda" and governor.steps[0].threads == torch.get_num_threads()
     assert len(vitlab.predict(net, [data.picture(0), data.picture(1)])) == 2
+
+
+def test_an_explorer_compiles_beside_its_looks_and_tells_memory_and_energy():
+    data = vitlab.data.shapes("val", n=12)
+    panel = vitlab.explore(made("supervit"), data, device="cuda:0", precision="fp16", compiled=True, batch=4)
+    for turn in range(40):                                                  # a graph may be recorded while others are at work
+        panel.set(image=turn % 12)
+        time.sleep(0.1)
+    assert panel.set(latency=True).wait(500), panel.last_error
+    told = panel.result
+    assert told["compiled"] and told["compiling_s"] > 0 and told["precision"] == "fp16" and panel.view.note.value == ""
+    assert told["latency_ms"] > 0 and told["memory_mib"] > 1 and (told["joules"] is None or told["joules"] > 0)
+    assert panel.set(precision="auto").wait(500), panel.last_error
+    assert "the fastest; " in panel.view.speed.value
+    panel.close()

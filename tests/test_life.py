@@ -151,6 +151,6 @@ def test_a_panel_is_taken_away_as_a_page_that_needs_nothing(net, images, tmp_pat
         assert shown in page
     assert page.count('<img alt="') == 3
     assert "http" not in re.sub(r"<script.*?</script>", "", page, flags=re.S), "the page asks the network"
-    with pytest.raises(ValueError, match="a panel is saved as a web page, such as panel.html, not as panel.png"):
-        panel.save(tmp_path / "panel.png")
+    with pytest.raises(ValueError, match="saved as a page or as pictures, such as panel.html or panel.png, not as panel.gif"):
+        panel.save(tmp_path / "panel.gif")
     panel.close()

@@ -169,6 +169,21 @@ def test_a_race_takes_turns_and_compares_round_by_round(monkeypatch, small_super
     assert race({"a": (small_supervit, "slow")}, pictures(1), stop=lambda: True) is None
 
 
+def test_one_disturbed_pass_widens_the_spread_but_not_the_middle_half(small_supervit):
+    seconds = [0.9, 1.0, 1.0, 1.1, 9.0]
+    said = speed.speed_of(seconds, pictures(4), small_supervit, "fp32", 1)
+    assert (said.images_per_s, said.spread, said.iqr) == pytest.approx((4.0, 8.1, 0.1))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_precision_is_that_of_the_products(small_supervit, precision):
+    seen = []
+    hook = small_supervit.vit.head.register_forward_hook(lambda part, given, said: seen.append(said.dtype))
+    assert vitlab.throughput(small_supervit, pictures(2), precision=precision, seconds=0, runs=1).precision == precision
+    hook.remove()
+    assert set(seen) == {speed.PRECISIONS[precision]}
+
+
 def test_results_carry_the_machine_and_replace_the_old_file_whole(tmp_path, monkeypatch):
     path = write(pd.DataFrame({"gmacs": [1.23456789]}), tmp_path / "deep" / "x.csv")
     table = pd.read_csv(path)

@@ -30,12 +30,13 @@ ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods kno
     "attribution": {"trace", "evaluation"},
     "official": {"methods", "checkpoint"}, "sharing": {"methods", "checkpoint", "data", "evaluation"},
     "governor": {"measure", "evaluation", "threads"}, "serving": {"backbones", "data", "evaluation"},
-    "plots": {"trace", "data"},
-    "widgets": {"plots", "measure", "attribution", "trace", "data", "backbones", "evaluation", "forced", "governor"},
+    "plots": {"trace", "data"}, "reporting": {"plots", "measure"},
+    "widgets": {"plots", "reporting", "compiled", "measure", "attribution", "trace", "data", "backbones", "evaluation", "forced",
+                "governor"},
 }
 HEAVY = {"plotly", "ipywidgets", "captum", "fvcore", "datasets", "kaleido", "anywidget", "matplotlib",
          "onnx", "onnxruntime", "onnxscript", "pycocotools"}
-FREE_OF_HEAVY = set(ROOM_MAY_IMPORT) - {"plots", "widgets"}     # at import; inside functions it is allowed
+FREE_OF_HEAVY = set(ROOM_MAY_IMPORT) - {"plots", "reporting", "widgets"}     # at import; inside functions it is allowed
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 

@@ -36,6 +36,12 @@ def test_the_round_is_run_on_as_many_threads_as_make_it_fastest(monkeypatch, cos
     assert machine.calls[-1] == (list(cost)[-1], best)
 
 
+def test_a_graph_that_is_of_one_number_of_threads_is_timed_on_it(monkeypatch):
+    machine = Machine(monkeypatch, {"a": {2: 9.0, 1: 1.8}}, 2)
+    assert in_turns(machine.entries(), 5, CPU, fixed=True) == ({"a": [9.0] * 5}, 2)
+    assert {threads for _, threads in machine.calls} == {2}
+
+
 def test_turns_are_taken_round_by_round_after_one_that_warms_up(monkeypatch):
     machine = Machine(monkeypatch, {"a": {1: 1.0}, "b": {1: 2.0}}, 1)
     in_turns(machine.entries(), 3, CPU)

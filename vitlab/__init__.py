@@ -2,12 +2,11 @@
 
   pictures   data.load, data.shapes
   nets       create, METHODS: Dense, SuperViT, DVT, AdaptiveDepth, ReViT and its TLA, SPViT, SViT, ToMe; EarlyExit; Forced
-             backbones, official
   training   Recipe, fit, save, load; push, pull
   running    net(images, net.Point(...), Trace()); predict, Compiled, Governor, export, edge.Session
   measuring  answers, sweep, gmacs, throughput, latency, measure; budget, lengths, schedules
-  looking    explore, govern, plots, attribution
-  inside     block, tokens, cascade, methods
+  looking    explore, govern, plots, attribution; report
+  inside     backbones, official, block, tokens, cascade, methods
 
 help(vitlab.create) and the like say more. Letters: B images · P prefix tokens (class, distillation) · N patches · T = P + N
 tokens · H heads · d head width · D model width · L blocks · K classes. Importing vitlab is cheap: a name is loaded when it is
@@ -26,7 +25,7 @@ HOME = {
     "Trace": "vitlab.trace", "Recipe": "vitlab.recipe", "fit": "vitlab.train", "save": "vitlab.checkpoint",
     "gmacs": "vitlab.measure", "throughput": "vitlab.measure", "answers": "vitlab.measure", "sweep": "vitlab.measure",
     "latency": "vitlab.measure", "export": "vitlab.edge", "Governor": "vitlab.governor", "Compiled": "vitlab.compiled",
-    "predict": "vitlab.serving", "push": "vitlab.sharing", "pull": "vitlab.sharing",
+    "predict": "vitlab.serving", "report": "vitlab.reporting", "push": "vitlab.sharing", "pull": "vitlab.sharing",
     "explore": "vitlab.widgets", "govern": "vitlab.widgets",
 }
 ROOMS = {name: f"vitlab.{name}" for name in ("attribution", "backbones", "block", "cascade", "data", "edge", "measure",

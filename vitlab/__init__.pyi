@@ -37,6 +37,7 @@ from vitlab.methods.supervit import SuperViT as SuperViT
 from vitlab.methods.svit import SViT as SViT
 from vitlab.methods.tome import ToMe as ToMe
 from vitlab.recipe import Recipe as Recipe
+from vitlab.reporting import report as report
 from vitlab.serving import predict as predict
 from vitlab.sharing import pull as pull
 from vitlab.sharing import push as push

@@ -115,7 +115,7 @@ class Recorded:
                     run(self.images)
             torch.cuda.current_stream().wait_stream(stream)
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # others may be at work beside it
                 self.logits = run(self.images)
 
     def stale(self) -> bool:

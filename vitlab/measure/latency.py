@@ -55,8 +55,8 @@ def latency(runner: nn.Module | Session, image: Tensor, point: Any = None, *, pr
             stop: Callable[[], bool] | None = None) -> Latency | None:
     """How long one picture [1, 3, S, S] takes a method at one point, or a session: at least `runs` passes, at least 100.
 
-    precision: of a method, "fp32" or "bf16" (None: fp32); a session has its own. `stop()` is asked between turns: once it says
-    True, None is returned. Raises ValueError for what cannot be measured so.
+    precision: of a method, "fp32", "bf16" or "fp16" (None: fp32); a session has its own. `stop()` is asked between turns: once
+    it says True, None is returned. Raises ValueError for what cannot be measured so.
     """
     entries = {"": (runner, point, precision)}
     times = turns(entries, image, runs=runs, stop=stop)

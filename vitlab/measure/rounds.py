@@ -13,15 +13,16 @@ FEWEST = 3          # rounds that are worth a trial of other threads
 
 
 def in_turns(runs: Mapping[Any, Callable[[], float]], rounds: int, device: torch.device, *, seconds: float = 0.0,
-             stop: Callable[[], bool] | None = None) -> tuple[dict[Any, list[float]], int] | None:
+             stop: Callable[[], bool] | None = None, fixed: bool = False) -> tuple[dict[Any, list[float]], int] | None:
     """The seconds that each of `runs` says it took, at least `rounds` of them and for `seconds`, and on how many threads.
 
     A first round warms up. On a CPU a round is then run on half of torch's threads, and on half of those as long as the whole
-    round gets faster; what was torch's number is again afterwards. None as soon as `stop()` says so.
+    round gets faster; what was torch's number is again afterwards. fixed: on all of them, because a graph of torch.compile is
+    of one number and for another would be compiled anew, here. None as soon as `stop()` says so.
     """
     most, first = torch.get_num_threads(), next(iter(runs.values()))
     count = most
-    tried = device.type == "cpu" and rounds >= FEWEST and not torch.are_deterministic_algorithms_enabled()
+    tried = not fixed and device.type == "cpu" and rounds >= FEWEST and not torch.are_deterministic_algorithms_enabled()
     try:
         if one_round(runs, stop) is None:
             return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from pandas import DataFrame
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from vitlab.numbers import real, whole
 from vitlab.words import one_of
 
 MOST = 100_000          # seconds, rounds, passes
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Speed:
     device: str
     precision: str
     runs: int                   # timed passes, after the warm-up
-    spread: float               # (slowest - fastest) / median pass
+    spread: float               # (slowest - fastest) / median pass: one pass that was disturbed widens it
+    iqr: float                  # interquartile range / median pass: within how much of it the middle half of the passes lies
     threads: int                # of torch's: as many as were fastest
 
     def __float__(self) -> float:
@@ -49,7 +51,8 @@ def throughput(method: nn.Module, images: Tensor, point: Any = None, *, precisio
     run = prepare(method, images, point, precision)
     seconds, runs = real(seconds, "seconds", 0, MOST), whole(runs, "runs", 1, MOST)
     check_stop(stop)
-    found = in_turns({"": run}, runs, next(method.parameters()).device, seconds=seconds, stop=stop)
+    found = in_turns({"": run}, runs, next(method.parameters()).device, seconds=seconds, stop=stop,
+                     fixed=is_compiled(method))
     return None if found is None else speed_of(found[0][""], images, method, precision, found[1])
 
 
@@ -58,7 +61,8 @@ def race(entries: dict[str, tuple[nn.Module, Any]], images: Tensor, *, precision
     """Entries {name: (method, point)} run in turn, round by round, on the same batch [B, 3, S, S].
 
     A row per entry: name, images_per_s (median), speed_up (median over rounds of the first entry's time / its own, so the first
-    is the yardstick), batch, device, precision, runs, spread, threads (see `rounds`). None as soon as `stop()` says so.
+    is the yardstick), batch, device, precision, runs, spread, iqr (see `Speed`), threads (see `rounds`). None as soon as
+    `stop()` says so.
     """
     if not isinstance(entries, Mapping) or not entries or not all(map(is_pair, entries.values())):
         raise ValueError("a race needs at least one entry {name: (method, point)}")
@@ -66,7 +70,8 @@ def race(entries: dict[str, tuple[nn.Module, Any]], images: Tensor, *, precision
     check_stop(stop)
     runs = {name: prepare(method, images, point, precision) for name, (method, point) in entries.items()}
     with evaluating(*(method for method, _ in entries.values())):
-        found = in_turns(runs, rounds, next(next(iter(entries.values()))[0].parameters()).device, stop=stop)
+        found = in_turns(runs, rounds, next(next(iter(entries.values()))[0].parameters()).device, stop=stop,
+                         fixed=any(is_compiled(method) for method, _ in entries.values()))
     if found is None:
         return None
     times, threads = found
@@ -112,6 +117,11 @@ def is_pair(entry: Any) -> bool:
     return isinstance(entry, tuple | list) and len(entry) == 2 and isinstance(entry[0], nn.Module)
 
 
+def is_compiled(method: nn.Module) -> bool:
+    """Is it, or a part of it, a graph of torch.compile?"""
+    return any("_orig_mod" in part._modules for part in method.modules())
+
+
 def synchronise(device: torch.device) -> None:
     """Wait until the device has done all it was told; a CPU has."""
     if device.type != "cpu":
@@ -120,6 +130,6 @@ def synchronise(device: torch.device) -> None:
 
 def speed_of(times: list[float], images: Tensor, method: nn.Module, precision: str, threads: int) -> Speed:
     """Seconds of several passes as one Speed."""
-    middle = median(times)
-    device = str(next(method.parameters()).device)
-    return Speed(len(images) / middle, len(images), device, precision, len(times), (max(times) - min(times)) / middle, threads)
+    first, middle, third = np.percentile(times, [25, 50, 75]).tolist()
+    device, spread = str(next(method.parameters()).device), (max(times) - min(times)) / middle
+    return Speed(len(images) / middle, len(images), device, precision, len(times), spread, (third - first) / middle, threads)

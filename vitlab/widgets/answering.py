@@ -1,16 +1,17 @@
 """What a panel does in its worker's thread: look, explain, find, measure, and show each as soon as it is there."""
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 
 from pandas import DataFrame
 
-from vitlab.widgets import text
+from vitlab.widgets import readouts, text
 from vitlab.widgets.engine import GATE, fits_not
-from vitlab.widgets.records import Ask, Look, Timing, Upload
+from vitlab.widgets.records import Ask, Look, Taken, Timing, Upload
 from vitlab.widgets.worker import Turn
 
 DEBOUNCE = 0.12                             # seconds the controls must rest before speed is measured
-SPEED = ("images_per_s", "speed_up", "promise", "paper", "runs", "exits", "beside")
+SPEED = ("images_per_s", "speed_up", "promise", "paper", "runs", "exits", "beside", "compiling_s")
+TAKEN = tuple(field.name for field in fields(Taken))
 
 
 class Answering:
@@ -18,6 +19,7 @@ class Answering:
 
     def work(self, ask: Ask, turn: Turn) -> None:
         """Look, explain, then measure; give up as soon as something newer is asked."""
+        ask = self.ways.settled(ask)
         self.last_error, fresh = None, self.seen[0] != ask.sight
         if fresh and isinstance(ask.image, Upload):
             self.open(ask.image)
@@ -34,6 +36,8 @@ class Answering:
         if other := self.paced != ask.pace:                                    # the speed on the page is another point's
             self.paced = None
             self.view.fade_speed()
+        alone = readouts.key(ask, self.methods[ask.model].adaptive)
+        self.readouts.wait(ask, alone)
         if fresh:
             self.seen, heat = (None, None), self.engine.relevance(ask, look)
             if turn.stale():
@@ -51,9 +55,40 @@ class Answering:
             self.slices.forget()
         elif self.slices.slice != self.slices.key(ask) and not self.find(ask, turn):
             return
-        self.view.show_note(None)
-        if other and not turn.settle(DEBOUNCE):
+        self.tell(self.ways.why(ask))
+        lone = ask.alone and self.readouts.of != alone
+        if (other or lone) and not turn.settle(DEBOUNCE):
             self.measure(ask, look, turn)
+
+    def measure(self, ask: Ask, look: Look, turn: Turn) -> None:
+        """Whatever takes time: to compile, to find the fastest way, the speed, and on demand what one picture takes."""
+        ready = self.pace(ask, look, turn)
+        if ready is None or turn.stale():
+            return
+        if ready.sight != ask.sight:                                           # another precision was found, which answers anew
+            return self.work(ready, turn)
+        if self.told or self.ways.why(ready):
+            self.tell(self.ways.why(ready))
+        alone = readouts.key(ready, self.methods[ready.model].adaptive)
+        if ready.alone and self.readouts.of != alone:
+            one = self.taken_alone(ready, look, turn)
+            if one is not None and not turn.stale():
+                self.readouts.show(ready, alone, one, self.known.versus(ready.model))
+                self.result = {**self.result, **asdict(one)}
+
+    def taken_alone(self, ask: Ask, look: Look, turn: Turn) -> Taken | None:
+        """What one picture takes, once that is compiled too."""
+        one = [(each, look.subject.image.to(ask.device)) for each in self.ways.raced(ask)[:2]] if ask.fused else []
+        if not self.ways.compile(one, turn.stale, self.tell) or not self.ways.rested(turn.stale, self.tell):
+            return None
+        if self.told:
+            self.tell(self.ways.why(ask))
+        return readouts.taken(self.engine, self.ways.settled(ask), look, turn.stale)
+
+    def tell(self, words: str | None) -> None:
+        """What is waited for, or why something is not as it was wanted."""
+        self.told = words
+        self.view.show_note(words)
 
     def find(self, ask: Ask, turn: Turn) -> bool:
         """Find the slice and go to its first picture; True where this one stays in view and nothing newer has come in."""
@@ -114,20 +149,26 @@ class Answering:
                 self.subject = upload.before
             raise
 
-    def measure(self, ask: Ask, look: Look, turn: Turn) -> None:
-        """Measure and show; a batch that does not fit is halved until it does."""
+    def pace(self, ask: Ask, look: Look, turn: Turn) -> Ask | None:
+        """Measure the speed and show it; a batch that does not fit is halved until it does. What was measured, in the way that
+        was chosen; None when a newer request came in."""
         while True:
             try:
-                timing = self.engine.timing(ask, turn.stale, partial(self.show_speed, ask))
+                ready = self.ways.ready(ask, turn.stale, self.tell)
+                if ready is None or ready.sight != ask.sight or self.paced == ready.pace:
+                    return ready
+                timing = self.engine.timing(ready, turn.stale, partial(self.show_speed, ready))
                 break
             except Exception as error:
                 if not fits_not(error) or ask.batch == 1:
                     raise
             ask = self.halved(ask)                                             # only here is the failed pass's memory free
-        if timing is not None and not turn.stale():
-            self.paced = ask.pace
-            self.show_speed(ask, timing)
-            self.view.remember(ask, self.known.hue(ask.model), look.gmacs, timing.images_per_s)
+        if timing is None or turn.stale():
+            return None
+        self.paced = ready.pace
+        self.show_speed(ready, timing)
+        self.view.remember(ready, self.known.hue(ready.model), look.gmacs, timing.images_per_s)
+        return ready
 
     def halved(self, ask: Ask) -> Ask:
         """The same with half the batch, and a note that says so."""
@@ -135,6 +176,7 @@ class Answering:
         half = replace(ask, batch=ask.batch // 2)
         with self.silently():
             self.controls.offer(half.batch)
+        self.told = None
         self.view.show_note(f"batch {ask.batch} does not fit into the memory of {ask.device}; going on with {half.batch}")
         return half
 
@@ -153,12 +195,14 @@ class Answering:
             self.controls.layer.max = max(len(look.layers), 2)
             if ask.layer < 0:
                 self.controls.layer.value = self.controls.layer.max
+        alone = readouts.key(ask, self.methods[ask.model].adaptive)
         self.result = {
             "model": ask.model, "point": ask.point, "image": look.subject.name,
             "prediction": self.known.named(ask.model, look.prediction), "confidence": look.confidence, "right": look.right,
             "exit": look.exit, "tokens": look.tokens, "patches": look.patches, "gmacs": look.gmacs, "device": ask.device,
-            "precision": ask.precision, "batch": ask.batch, "forced": ask.hand and asdict(ask.hand), "pinned": None,
-            **{key: self.result.get(key) if self.paced == ask.pace else None for key in SPEED}}
+            "precision": ask.precision, "compiled": ask.fused, "batch": ask.batch, "forced": ask.hand and asdict(ask.hand),
+            "pinned": None, **{key: self.result.get(key) if self.paced == ask.pace else None for key in SPEED},
+            **{key: self.result.get(key) if self.readouts.of == alone else None for key in TAKEN}}
         exits = self.known.exits(ask.model)
         self.asked = ask
         self.view.show_answer(ask, look, lambda k: self.known.named(ask.model, k), exits)
@@ -181,8 +225,9 @@ class Answering:
     def show_speed(self, ask: Ask, timing: Timing) -> None:
         """The sentence about speed, and the same in `result`."""
         paper = None if ask.hand else self.known.papers[ask.model].get(ask.point)
-        self.result = {**self.result, **asdict(timing), "paper": paper and paper[0]}
+        self.result = {**self.result, **asdict(timing), "paper": paper and paper[0], "compiled": ask.fused}
         self.timing = timing
         if ask.pinned:
             self.twin.show_speed(timing, self.known.named)
-        self.view.show_speed(text.speed(timing, ask, paper, self.known.versus(ask.model), self.known.exits(ask.model)))
+        self.view.show_speed(text.speed(timing, ask, paper, self.known.versus(ask.model), self.known.exits(ask.model),
+                                        self.ways.told(ask)))

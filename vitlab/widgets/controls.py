@@ -8,10 +8,9 @@ from timm.models.vision_transformer import Block
 from torch import nn
 
 from vitlab.forced import can_be
-from vitlab.measure.speed import PRECISIONS
-from vitlab.numbers import plain
+from vitlab.numbers import flag, plain
 from vitlab.widgets.browser import Picker
-from vitlab.widgets.engine import devices
+from vitlab.widgets.engine import devices, precisions
 from vitlab.widgets.records import shown
 
 LABELS = {"length": "sequence length", "keep": "keep rate", "cost_weight": "cost weight", "budget": "compute budget",
@@ -20,6 +19,7 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SLIDER, MORE = 300, 60                      # pixels; more for every further number in the readout
 CLICKS = "a click on a patch, or Enter, keeps it by hand; another drops it; a third frees it"
 NOTHING_TO_FORCE = "this net leaves no patch out, so none can be forced to stay or to go"
+AUTO = "auto"                               # the precision that is fastest, by measuring
 NOBODY = "nobody"                           # a slider's None, which ipywidgets would take for nothing selected
 
 
@@ -81,6 +81,8 @@ def same(one: Any, other: Any) -> bool:
 def offered(control: W.ValueWidget, name: str, value: Any) -> Any:
     """What the control holds for a value given from code; ValueError names what it offers. Moves nothing."""
     value = plain(value)
+    if isinstance(control, W.ToggleButton):
+        return flag(value, name)
     if hasattr(control, "options"):
         values = [option[1] if isinstance(option, tuple) else option for option in control.options]
         meant = [None if v == NOBODY else v for v in values]
@@ -96,27 +98,33 @@ def offered(control: W.ValueWidget, name: str, value: Any) -> Any:
 class Controls:
     """All controls of one panel, as attributes; `row` and `knobs` are the boxes that hold them."""
 
-    def __init__(self, methods: dict[str, nn.Module], count: int, device: str, precision: str, batch: int):
+    def __init__(self, methods: dict[str, nn.Module], count: int, device: str, precision: str, batch: int,
+                 compiled: bool = False):
         self.model = sized(W.Dropdown, "model", "auto", options=list(methods))
         self.back, self.next = button("chevron-left", "previous image"), button("chevron-right", "next image")
         self.image = sized(W.BoundedIntText, "image", "106px", value=0, min=0, max=count - 1)
         self.upload = Picker()
         self.device = sized(W.Dropdown, "device", "118px", options=devices(), value=device)
-        self.precision = sized(W.Dropdown, "precision", "124px", options=list(PRECISIONS), value=precision)
+        self.precision = sized(W.Dropdown, "precision", "124px", options=[*precisions(), AUTO], value=precision)
+        self.compiled = sized(W.ToggleButton, "compiled", "auto", icon="bolt", value=compiled,
+                              tooltip="time what torch.compile makes of it: that takes seconds to a minute for each point, once")
         self.batch = sized(W.Dropdown, "batch", "100px", options=sorted({*BATCHES, batch}), value=batch)
         self.again = button("refresh", "measure the speed again")
         self.sliders = {name: sliders(method) for name, method in methods.items()}
         most = max(2, *map(depth, methods.values()))                           # what the browser takes for its end from then on
         self.layer = sized(W.IntSlider, "layer", f"{SLIDER}px", value=most, min=1, max=most)
         picker = W.HBox([self.back, self.image, self.next, self.upload], layout=W.Layout(overflow="visible"))
-        self.row = W.HBox([self.model, picker, self.device, self.precision, self.batch, self.again]).add_class("vl-row")
+        self.row = W.HBox([self.model, picker, self.device, self.precision, self.compiled, self.batch,
+                           self.again]).add_class("vl-row")
         self.knobs = W.HBox().add_class("vl-row").add_class("vl-knobs")
         self.what_if = sized(W.ToggleButton, "what if", "auto", icon="hand-pointer-o")
         self.free = W.Button(description="clear", tooltip="nothing is forced any more", disabled=True,
                              layout=W.Layout(width="auto"))
         self.deep = sized(W.ToggleButton, "along the depth", "auto", icon="line-chart",
                           tooltip="what the net would answer after every block")
-        self.tools = W.HBox([self.what_if, self.free, self.deep]).add_class("vl-row")
+        self.alone = sized(W.ToggleButton, "latency", "auto", icon="clock-o",
+                           tooltip="how long one picture takes alone; on a GPU also the memory and energy of a batch")
+        self.tools = W.HBox([self.what_if, self.free, self.deep, self.alone]).add_class("vl-row")
         self.able = {name: can_be(method) for name, method in methods.items()}         # can patches be forced?
         self.show_knobs()
 
@@ -138,12 +146,20 @@ class Controls:
 
     def watched(self) -> list[W.ValueWidget]:
         """Everything whose value decides what is shown."""
-        return [self.model, self.image, self.device, self.precision, self.batch, self.layer, self.deep, *self.all_sliders()]
+        return [self.model, self.image, self.device, self.precision, self.compiled, self.batch, self.layer, self.deep,
+                self.alone, *self.all_sliders()]
+
+    def way(self) -> dict[str, Any]:
+        """In which way it is run, and what is measured, as `Ask` says it."""
+        auto = self.precision.value == AUTO
+        return {"precision": "fp32" if auto else self.precision.value, "auto": auto, "compiled": self.compiled.value,
+                "alone": self.alone.value}
 
     def named(self, model: str | None = None) -> dict[str, W.ValueWidget]:
         """The controls that `Panel.set` knows while it shows this model (None: the chosen one), by name."""
         return {"model": self.model, "image": self.image, "layer": self.layer, "device": self.device,
-                "precision": self.precision, "batch": self.batch, **self.sliders[model or self.model.value]}
+                "precision": self.precision, "compiled": self.compiled, "batch": self.batch, "latency": self.alone,
+                **self.sliders[model or self.model.value]}
 
 
 def everything(widget: W.Widget) -> list[W.Widget]:

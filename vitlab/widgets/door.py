@@ -9,9 +9,9 @@ from torch import nn
 from vitlab.data.imageset import image_set
 from vitlab.evaluation import check_net
 from vitlab.governor import known
-from vitlab.measure.speed import PRECISIONS
-from vitlab.numbers import whole
-from vitlab.widgets.engine import devices
+from vitlab.numbers import flag, whole
+from vitlab.widgets.controls import AUTO
+from vitlab.widgets.engine import devices, precisions
 from vitlab.widgets.governed import Governed
 from vitlab.widgets.panel import Panel
 from vitlab.words import one_of
@@ -22,11 +22,13 @@ LIVE: dict[str, Panel | Governed] = {}      # the panel of each notebook cell, c
 
 
 def explore(methods: nn.Module | dict[str, nn.Module], images, *, sweep: DataFrame | None = None, device: str = "cpu",
-            precision: str = "fp32", batch: int = 32, name: str | None = None) -> Panel:
+            precision: str = "fp32", compiled: bool = False, batch: int = 32, name: str | None = None) -> Panel:
     """A live panel over one method, or over several by name, and an image set; show it as the last expression of a cell.
 
-    sweep: rows of `vitlab.sweep` (with the papers', if you like) for the trade-off picture. name: panels of one name replace
-    each other (None: the notebook cell's own, so running a cell again leaves nothing behind). The panel works on copies.
+    sweep: rows of `vitlab.sweep` (with the papers', if you like) for the trade-off picture. precision: "fp32", "bf16", on a GPU
+    "fp16", or "auto", the fastest by measuring. compiled: is what is timed compiled (see `vitlab.Compiled`)? name: panels of one
+    name replace each other (None: the notebook cell's own, so running a cell again leaves nothing behind). The panel works on
+    copies.
     Raises ValueError, in one sentence, where methods and images do not go together.
     """
     images = image_set(images)
@@ -45,11 +47,12 @@ def explore(methods: nn.Module | dict[str, nn.Module], images, *, sweep: DataFra
             raise ValueError(f"{label} has {' and '.join(map(str, kinds))} weights but the panel looks in float32; give it "
                              "net.float(), and choose the precision in the panel")
     device = one_of(str(device), "device", devices())
-    one_of(precision, "precision", PRECISIONS)
-    batch = whole(batch, "batch", 1, MOST)
+    one_of(precision, "precision", [*precisions(), AUTO])
+    compiled, batch = flag(compiled, "compiled"), whole(batch, "batch", 1, MOST)
     if sweep is not None and (not isinstance(sweep, DataFrame) or not {"gmacs", "top1"} <= set(sweep)):
         raise ValueError(f"sweep must be rows of vitlab.sweep, with gmacs and top1, or None, not a {type(sweep).__name__}")
-    return alone(name, lambda: Panel(methods, images, sweep=sweep, device=device, precision=precision, batch=batch))
+    return alone(name, lambda: Panel(methods, images, sweep=sweep, device=device, precision=precision, batch=batch,
+                                     compiled=compiled))
 
 
 def govern(method: nn.Module, data, *, table: DataFrame | None = None, batch: int = 16, name: str | None = None) -> Governed:

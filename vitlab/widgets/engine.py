@@ -10,6 +10,7 @@ from pandas import DataFrame
 from torch import Tensor, nn
 
 from vitlab import attribution, measure
+from vitlab.compiled import Compiled
 from vitlab.data.picture import normalised, squared
 from vitlab.forced import Forced
 from vitlab.measure.cost import from_trace
@@ -38,11 +39,33 @@ class Engine:
         self.known: dict[tuple, dict] = {}              # of a model and a point: what each way through it costs
         self.means: dict[tuple, tuple[float, tuple[int, ...]]] = {}            # of a batch at a point: its cost, its exits
         self.batch: tuple[tuple | None, Tensor | None] = (None, None)
+        self.fast: dict[tuple[str, str], Compiled] = {}                        # of a model and a device
+        self.threads: int | None = None                                        # on which they run, once that is known
 
     def method(self, ask: Ask) -> nn.Module:
         """The method asked for, on the device asked for, and by hand where a person has a say."""
         method = self.methods[ask.model].to(ask.device)
         return Forced(method, ask.hand.keep, ask.hand.drop, ask.hand.grid) if ask.hand else method
+
+    def runner(self, ask: Ask) -> nn.Module:
+        """What is timed: the method, or its fused kernels, which are of a copy: a compiler reads it while others are at work."""
+        if not ask.fused:
+            return self.method(ask)
+        key = ask.model, ask.device
+        if key not in self.fast:
+            self.fast[key] = steady(Compiled(copy.deepcopy(self.methods[ask.model]).to(ask.device)), self.threads)
+        return self.fast[key]
+
+    def dense(self, ask: Ask) -> Ask:
+        """The same at the costliest point, with nothing forced."""
+        return replace(ask, point=self.methods[ask.model].points[-1], hand=None)
+
+    def beside(self, ask: Ask) -> Ask | None:
+        """The same at what is pinned, where it can be timed with these pictures; None elsewhere."""
+        other = ask.other
+        if other is None or self.sets[other.model].preprocessing != self.sets[ask.model].preprocessing:
+            return None                                                        # it wants these pixels in another way
+        return other
 
     def subject(self, ask: Ask) -> Subject:
         """The picture asked for, as the model asked for wants it."""
@@ -127,24 +150,21 @@ class Engine:
         None when a newer request came in; a batch that does not fit raises what torch raises (see `fits_not`).
         """
         def once(stop: Callable[[], bool]):
-            return measure.throughput(self.method(ask), self.pictures(ask), ask.point, precision=ask.precision,
+            return measure.throughput(self.runner(ask), self.pictures(ask), ask.point, precision=ask.precision,
                                       seconds=0, runs=1, stop=stop)
 
         first = GATE.measure(once, stale, f"the timing of {ask.title}")
         if first is None or stale():
             return None
         report(Timing(first.images_per_s, first.batch, first.runs))
-        method, images, bare = self.method(ask), self.pictures(ask), self.methods[ask.model]
-        dense, other = replace(ask, point=bare.points[-1], hand=None), ask.other
-        if other is not None and self.sets[other.model].preprocessing != self.sets[ask.model].preprocessing:
-            other = None                                                       # it wants these pixels in another way
+        images, dense, other = self.pictures(ask), self.dense(ask), self.beside(ask)
         rounds = min(max(int(SECONDS * first.images_per_s / first.batch / 2), FEWEST), MOST)
 
         def turns(stop: Callable[[], bool]):
-            entries = {"here": (method, ask.point)}         # the costliest point is 1.00 of itself, whatever noise there is
-            entries = entries if ask.pace == dense.pace else {"dense": (bare, dense.point), **entries}
+            entries = {"here": (self.runner(ask), ask.point)}   # the costliest point is 1.00 of itself, whatever noise there is
+            entries = entries if ask.pace == dense.pace else {"dense": (self.runner(dense), dense.point), **entries}
             if other is not None:
-                entries["pinned"] = self.method(other), other.point
+                entries["pinned"] = self.runner(other), other.point
             return measure.race(entries, images, precision=ask.precision, rounds=rounds, stop=stop)
 
         table = GATE.measure(turns, stale, f"the timing of {ask.title}")
@@ -155,7 +175,12 @@ class Engine:
         with GATE.look(f"the cost of {ask.title}"):
             (most, _), (gmacs, exits) = map(self.batch_cost, (dense, ask))
         return Timing(float(here.images_per_s), int(here.batch), int(here.runs), float(here.speed_up), most / gmacs, exits,
-                      float(here.spread), beside)
+                      float(here.iqr), beside, self.prepared(ask, ask.batch))
+
+    def prepared(self, ask: Ask, count: int) -> float | None:
+        """How many seconds it took to compile this for so many pictures; None before that."""
+        point, precision = self.methods[ask.model].check(ask.point), str(PRECISIONS[ask.precision]).removeprefix("torch.")
+        return self.runner(ask).prepared.get((point, count, precision)) if ask.fused else None
 
     def pictures(self, ask: Ask) -> Tensor:
         """A sample of `batch` images of the set, again from its start where it is smaller, on the device: [batch, 3, S, S]."""
@@ -171,6 +196,15 @@ class Engine:
         self.batch = (None, None)
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
+
+
+def steady(net: nn.Module, threads: int | None) -> nn.Module:
+    """The net, every pass of which is on so many threads (None: torch's number): a graph is made for one number of them."""
+    most = torch.get_num_threads()
+    if threads not in (None, most):
+        net.register_forward_pre_hook(lambda *_: torch.set_num_threads(threads))
+        net.register_forward_hook(lambda *_: torch.set_num_threads(most), always_call=True)
+    return net
 
 
 def on_cpu(part: LayerTrace) -> LayerTrace:
@@ -195,6 +229,12 @@ def fits_not(error: Exception) -> bool:
     words = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or isinstance(error, RuntimeError) and any(
         said in words for said in ("out of memory", "not enough memory", "can't allocate memory"))
+
+
+def precisions(device: str | None = None) -> list[str]:
+    """The precisions that a device can use to advantage, the exact one first; None: that any device here can."""
+    found = [device] if device else devices()
+    return [name for name in PRECISIONS if name != "fp16" or any(each != "cpu" for each in found)]
 
 
 def devices() -> list[str]:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from vitlab.forced import Forced, Orders
 from vitlab.numbers import whole
-from vitlab.plots.files import write
 from vitlab.widgets import text
 from vitlab.widgets.answering import Answering
 from vitlab.widgets.assigned import Assigned
@@ -22,34 +21,38 @@ from vitlab.widgets.controls import Controls, everything, offered, point_of
 from vitlab.widgets.engine import GATE, Engine
 from vitlab.widgets.gaze import Gaze
 from vitlab.widgets.known import Known
-from vitlab.widgets.leaf import leaf
+from vitlab.widgets.readouts import Readouts
 from vitlab.widgets.records import Ask, Hand, Look, Slice, Timing, Upload
 from vitlab.widgets.slices import Slices, check
+from vitlab.widgets.taking import Away, Taking
 from vitlab.widgets.twin import Twin
 from vitlab.widgets.view import View
 from vitlab.widgets.walk import WAYS, Walk
+from vitlab.widgets.ways import Ways
 from vitlab.widgets.worker import LatestWorker
-from vitlab.words import one_of, path_of
+from vitlab.words import one_of
 
 PATIENCE = 5.0                              # seconds without an answer after which the panel says what it waits for
 PICTURE = (Image.Image, ndarray, Tensor, bytes, bytearray, str, Path)
 
 
-class Panel(Answering):
+class Panel(Answering, Taking):
     """A live panel, made by `vitlab.explore`; show it as the last expression of a cell.
 
     result: what is shown, as a dict (model, point, image, prediction, confidence, right, exit, tokens, patches, gmacs, device,
-    precision, batch, images_per_s, speed_up, promise, paper, runs, exits, forced; of what is pinned: pinned, and beside, its
-    images per second); last_error: the sentence in red, or None.
+    precision, compiled, batch, images_per_s, speed_up, promise, paper, runs, exits, forced; of what is pinned: pinned, and
+    beside, its images per second; with latency, what `Taken` has); last_error: the sentence in red, or None.
     """
 
     def __init__(self, methods: dict[str, nn.Module], images, *, sweep: DataFrame | None = None, device: str = "cpu",
-                 precision: str = "fp32", batch: int = 32):
+                 precision: str = "fp32", batch: int = 32, compiled: bool = False):
         self.images, self.engine, self.known = images, Engine(methods, images), Known(methods, images, sweep)
-        self.controls, self.view = Controls(methods, len(images), device, precision, batch), View(sweep)
+        self.controls, self.view = Controls(methods, len(images), device, precision, batch, compiled), View(sweep)
+        self.ways, self.readouts, self.told = Ways(self.engine), Readouts(), None
         self.methods, self.slices = methods, Slices(self.engine, images)
         self.walk = Walk(methods, images.classes, images.labels.unique().tolist())
-        self.twin, self.gaze, self.assigned = Twin(), Gaze(self.engine, self.known, self.view.aide), Assigned()
+        self.twin, self.away = Twin(), Away(sweep is not None)
+        self.gaze, self.assigned = Gaze(self.engine, self.known, self.view.aide), Assigned()
         self.controls.tools.children = (*self.controls.tools.children, self.walk.open, self.twin.pin)
         self.held: tuple[str, Any] | None = None                               # the model and point that are pinned
         self.other: tuple[tuple | None, Look | None] = (None, None)            # the newest look at them
@@ -67,8 +70,8 @@ class Panel(Answering):
         self.asking = threading.Lock()                                         # who reads the controls later also asks later
         self.looked = 0                                                        # the newest request whose look was shown
         self.alarm: threading.Timer | None = None
-        shown = (self.view.sentences, self.assigned.root, self.view.root, self.controls.tools, self.walk.root, self.twin.root,
-                 self.view.life, self.gaze.root, self.view.depth, self.view.code, self.view.aide)
+        shown = (self.view.sentences, self.readouts.root, self.assigned.root, self.view.root, self.controls.tools, self.walk.root,
+                 self.twin.root, self.view.life, self.gaze.root, self.view.depth, self.view.code, self.away.root, self.view.aide)
         self.root = W.VBox([W.HTML(text.STYLE, layout=W.Layout(display="none")), self.controls.row, self.controls.knobs,
                             *shown]).add_class("vl-panel")
         self.listen()
@@ -210,22 +213,6 @@ class Panel(Answering):
         """Wait until everything asked for is shown; False after an error, on a closed panel, or after `timeout` seconds."""
         return self.worker.wait(timeout) and self.last_error is None
 
-    def save(self, path: str | Path) -> Path:
-        """Write what is shown as a page of HTML that needs no kernel and no network; returns its path.
-
-        Raises ValueError for a name that does not end in .html, and before anything is shown; OSError where nothing can be
-        written.
-        """
-        path = path_of(path)
-        if path.suffix != ".html":
-            raise ValueError(f"a panel is saved as a web page, such as panel.html, not as {path.name}")
-        if self.asked is None:
-            raise ValueError("this panel shows nothing yet; .wait() for it")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, leaf(self.view, self.twin, self.gaze, self.assigned.root.value, self.asked,
-                         self.walk.told.value if self.asked.slice else "").encode())
-        return path
-
     def close(self) -> None:
         """Stop measuring and take the panel off the page; no thread and no widget of it stays behind."""
         self.worker.close()
@@ -258,6 +245,8 @@ class Panel(Answering):
         self.walk.next.on_click(self.guarded(lambda _: self.step(1)))
         self.gaze.listen(self.guarded)
         self.controls.again.on_click(self.guarded(lambda _: self.measure_again()))
+        for kind, key in self.away.buttons.items():
+            key.on_click(self.guarded(lambda _, kind=kind: self.take(kind)))
 
     def guarded(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
         """The callback with its errors shown in the panel; the notebook would hide them in a log."""
@@ -318,7 +307,8 @@ class Panel(Answering):
         self.set(image=self.slices.step(rows, image, by) if rows else (image + by) % len(self.images))
 
     def measure_again(self) -> None:
-        self.paced = None
+        self.paced = self.readouts.of = None
+        self.ways.found.clear()
         self.submit()
 
     def uploaded(self, change: dict) -> None:
@@ -372,8 +362,8 @@ class Panel(Answering):
             c.free.disabled = hand is None
             self.worker.submit(Ask(
                 model, point_of(self.methods[model], c.sliders[model]), c.image.value if self.subject is None else self.subject,
-                c.device.value, c.precision.value, c.batch.value, c.layer.value - 1 if c.layer.value < c.layer.max else -1,
-                hand, c.deep.value, self.walk.chosen, self.held))
+                c.device.value, batch=c.batch.value, layer=c.layer.value - 1 if c.layer.value < c.layer.max else -1,
+                hand=hand, deep=c.deep.value, slice=self.walk.chosen, pinned=self.held, **c.way()))
             self.watch()
 
     def watch(self) -> None:

@@ -116,6 +116,10 @@ class Ask:
     deep: bool = False                      # is the depth looked at?
     slice: Slice | None = None              # which pictures are walked through; None where nobody does
     pinned: tuple[str, Any] | None = None   # a model and its operating point to be shown beside, if any
+    auto: bool = False                      # is the fastest precision looked for?
+    compiled: bool = False                  # are fused kernels wanted?
+    fused: bool = False                     # and are they what is timed? See `Ways`
+    alone: bool = False                     # is what one picture takes looked at?
 
     @property
     def sight(self) -> tuple:
@@ -125,7 +129,7 @@ class Ask:
     @property
     def pace(self) -> tuple:
         """The part that the speed depends on."""
-        return self.model, self.point, self.device, self.precision, self.batch, self.hand, self.pinned
+        return self.model, self.point, self.device, self.precision, self.batch, self.hand, self.pinned, self.fused, self.auto
 
     @property
     def other(self) -> "Ask | None":
@@ -213,5 +217,18 @@ class Timing:
     speed_up: float | None = None
     promise: float | None = None            # the speed-up that the FLOPs promise
     exits: tuple[int, ...] = ()             # how many images of the batch leave at each exit
-    spread: float = 0.0                     # (slowest - fastest) / median pass
+    spread: float = 0.0                     # of the middle half of the passes: interquartile range / median
     beside: float | None = None             # images per second of what is pinned, measured in turn with it
+    compiling_s: float | None = None        # seconds that compiling this point took, None where nothing is compiled
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one picture takes alone, and what a batch does where the device tells."""
+
+    latency_ms: float                       # median
+    latency_p90_ms: float                   # nine passes of ten are at most this slow
+    latency_runs: int
+    latency_speed_up: float                 # over the costliest point, measured in turn with it
+    memory_mib: float | None = None         # the most at once, of a batch; None where nobody counts
+    joules: float | None = None             # per picture of a batch

@@ -8,9 +8,9 @@ from typing import Any
 from pandas import DataFrame
 
 from vitlab.plots.theme import HERE, INK, color_of
-from vitlab.widgets.records import Ask, Hand, Look, Slice, Timing, Upload
+from vitlab.widgets.records import Ask, Hand, Look, Slice, Taken, Timing, Upload
 
-WIDE = 0.3          # a spread of passes, as a share of their median, that is worth a word
+WIDE = 0.1          # a spread of the middle half of the passes, as a share of their median, that is worth a word
 
 STYLE = f"""<style>.vl-panel {{ --vl-ink: {INK}; --vl-here: {HERE}; --vl-in: {color_of("supervit")};
   --vl-keep: {color_of("revit")}; --vl-drop: {color_of("dvt")}; }}
@@ -73,8 +73,10 @@ def knew(rows: DataFrame, look: Look, named: Callable[[int], str], exits: Sequen
     return told
 
 
-def speed(timing: Timing, ask: Ask, paper: tuple[float, str] | None, versus: str, exits: Sequence[str] = ()) -> str:
-    """How fast this point is here and now, `versus` the costliest point, the FLOPs' promise and the paper."""
+def speed(timing: Timing, ask: Ask, paper: tuple[float, str] | None, versus: str, exits: Sequence[str] = (),
+          way: str | None = None) -> str:
+    """How fast this point is here and now, `versus` the costliest point, the FLOPs' promise and the paper; way: its precision,
+    where more is to be said of it."""
     if timing.speed_up is None:
         ratio = f"timing it against {versus} …"
     else:
@@ -83,14 +85,28 @@ def speed(timing: Timing, ask: Ask, paper: tuple[float, str] | None, versus: str
             promises.append(f"paper’s {escape(paper[1])} {paper[0]:.2f}×")
         ratio = f"<b>{timing.speed_up:.2f}×</b> {versus} ({', '.join(promises)})"
     how = f"median of {timing.runs}" if timing.runs > 1 else "first pass"
-    how += f", which spread over {percent(timing.spread)}" if timing.spread > WIDE else ""
+    how += f", whose middle half spreads over {percent(timing.spread)}" if timing.spread > WIDE else ""
     if timing.exits and exits:
         how += " · " + ", ".join(f"{count} at {escape(name)}" for count, name in zip(timing.exits, exits) if count)
     elif timing.exits:
         places = " / ".join(str(k + 1) for k in range(len(timing.exits)))
         how += f" · {' / '.join(map(str, timing.exits))} images leave at exit {places}"
+    way = escape(way or ask.precision)
+    if ask.fused:
+        way += ", compiled" + (f" (which took {timing.compiling_s:.0f} s, once)" if timing.compiling_s else "")
     return (f'<b class="vl-number">{digits(timing.images_per_s)}</b> images/s now · {ratio} · '
-            f'<span class="vl-fact">{escape(ask.device)}, {escape(ask.precision)}, batch {timing.batch}, {how}</span>')
+            f'<span class="vl-fact">{escape(ask.device)}, {way}, batch {timing.batch}, {how}</span>')
+
+
+def taken(one: Taken, ask: Ask, versus: str) -> str:
+    """What a picture takes alone, and a batch where the device tells."""
+    told = [f'<b>{one.latency_ms:.3g}</b> ms for one picture alone · <b>{one.latency_speed_up:.2f}×</b> {versus}']
+    if one.memory_mib is not None:
+        told.append(f"<b>{one.memory_mib:.0f}</b> MiB at most")
+    if one.joules is not None:
+        told.append(f"<b>{one.joules:.2g}</b> joules a picture")
+    batch = f", batch {ask.batch}" if len(told) > 1 else ""
+    return " · ".join(told) + " · " + fact(f"9 of 10 within {one.latency_p90_ms:.3g} ms, median of {one.latency_runs}{batch}")
 
 
 def digits(value: float) -> str:

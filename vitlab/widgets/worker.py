@@ -82,6 +82,8 @@ class Gate:
     def __init__(self):
         self.lock, self.counting, self.waiting = threading.Lock(), threading.Lock(), 0
         self.inside: tuple[str, float] | None = None                           # what is computed, and since when
+        self.beside: tuple[str, float] | None = None                           # what goes on beside all that
+        self.apart = threading.Lock()
 
     @contextmanager
     def held(self, what: str) -> Iterator[None]:
@@ -103,13 +105,24 @@ class Gate:
                 self.waiting -= 1
             yield
 
+    @contextmanager
+    def aside(self, what: str) -> Iterator[None]:
+        """For what takes long and cannot be stopped, as a compiler: looks go on beside it, measurements wait for its end."""
+        with self.apart:
+            with self.look(what):
+                self.beside = what, time.monotonic()
+            try:
+                yield
+            finally:
+                self.beside = None
+
     def measure(self, run: Callable[[Callable[[], bool]], Any], stale: Callable[[], bool], what: str = "a measurement") -> Any:
         """run(stop) -> result, or None when stopped; begins again after every look that came between, None once stale."""
         while not stale():
             with self.held(what):
-                result = run(lambda: stale() or self.waiting > 0)
+                result = None if self.beside else run(lambda: stale() or self.waiting > 0)
             if result is not None:
                 return result
-            while self.waiting and not stale():
+            while (self.waiting or self.beside) and not stale():
                 time.sleep(0.005)
         return None
