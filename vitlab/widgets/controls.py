@@ -114,8 +114,7 @@ class Controls:
         most = max(2, *map(depth, methods.values()))                           # what the browser takes for its end from then on
         self.layer = sized(W.IntSlider, "layer", f"{SLIDER}px", value=most, min=1, max=most)
         picker = W.HBox([self.back, self.image, self.next, self.upload], layout=W.Layout(overflow="visible"))
-        self.row = W.HBox([self.model, picker, self.device, self.precision, self.compiled, self.batch,
-                           self.again]).add_class("vl-row")
+        self.row = W.HBox([self.model, picker, self.device, self.precision, self.compiled, self.batch]).add_class("vl-row")
         self.knobs = W.HBox().add_class("vl-row").add_class("vl-knobs")
         self.what_if = sized(W.ToggleButton, "what if", "auto", icon="hand-pointer-o")
         self.free = W.Button(description="clear", tooltip="nothing is forced any more", disabled=True,
@@ -124,7 +123,7 @@ class Controls:
                           tooltip="what the net would answer after every block")
         self.alone = sized(W.ToggleButton, "latency", "auto", icon="clock-o",
                            tooltip="how long one picture takes alone; on a GPU also the memory and energy of a batch")
-        self.tools = W.HBox([self.what_if, self.free, self.deep, self.alone]).add_class("vl-row")
+        self.tools = W.HBox([self.what_if, self.free, self.deep, self.again, self.alone]).add_class("vl-row")
         self.able = {name: can_be(method) for name, method in methods.items()}         # can patches be forced?
         self.show_knobs()
 
