@@ -104,6 +104,22 @@ def folder(study: Study) -> Path:
     return Path("runs/side_by_side") / f"{study.name}-{study.passes}"
 
 
+def finished(study: Study, seed: int, name: str) -> torch.nn.Module:
+    """Who starts from nothing, trained: as the folder holds it if its run has ended, else trained now.
+
+    `fit` would hold the folder while it looks, so that two who start from one net could not do so at once; and it would refuse
+    what was trained elsewhere, where other versions draw other first weights.
+    """
+    passes, kept = 2 if name == START else study.joint.get(name, (1,))[0], folder(study) / str(seed) / name.replace(" ", "_")
+    steps = study.passes // passes
+    if (kept / "last.safetensors").exists():
+        net, free = vitlab.load(kept / "last.safetensors"), {"workers": 0, "log_every": None}
+        recipe = vitlab.Recipe(**{**net.facts["recipe"], "betas": tuple(net.facts["recipe"]["betas"])})
+        if net.facts["step"] == steps and replace(recipe, **free) == replace(study.recipe, seed=seed, steps=steps, **free):
+            return net
+    return net_of(study, seed, name)
+
+
 def made(study: Study, seed: int, method: str, **knobs) -> torch.nn.Module:
     torch.manual_seed(seed)
     return vitlab.create(method, study.backbone, num_classes=10, image_size=study.size, **knobs)
@@ -123,7 +139,7 @@ def net_of(study: Study, seed: int, name: str) -> torch.nn.Module:
 
 def pruned(study: Study, seed: int, method: str) -> torch.nn.Module:
     """SPViT or SViT: half of the passes for the dense net, half from it on, the last third of them deciding as at test time."""
-    start = net_of(study, seed, START)
+    start = finished(study, seed, START)
     whole = dense_cost(study, start)
     knobs = {"budget": SHARES[0] * whole, "lambda_ratio": 20.0} if method == "spvit" else {"keep": KEEPS[0]}
     net, rest = made(study, seed, method, **knobs), study.passes - study.passes // 2
@@ -140,29 +156,28 @@ def dense_cost(study: Study, net: torch.nn.Module) -> float:
     return vitlab.gmacs(net, torch.zeros(1, 3, study.size, study.size))[0]
 
 
-def settled(study: Study, seed: int, name: str, net: torch.nn.Module) -> torch.nn.Module:
-    """With thresholds, factors and an assigner of pictures that it was not trained on."""
-    held = study.data("held out", seed)
-    if name == "spvit":
-        spvit.calibrate(net, held, [share * dense_cost(study, net_of(study, seed, START)) for share in SHARES])
-    elif name == "svit":
-        svit.calibrate(net, held, list(KEEPS))
+def settled(net: torch.nn.Module, held, seed: int, kept: Path, shares=SHARES, keeps=KEEPS) -> torch.nn.Module:
+    """With thresholds, factors and an assigner of pictures that it was not trained on; kept: where the assigner's run is."""
+    if net.made["method"] == "spvit":
+        spvit.calibrate(net, held, [share * net.work.dense for share in shares])
+    elif net.made["method"] == "svit":
+        svit.calibrate(net, held, list(keeps))
     elif hasattr(net, "set_thresholds"):
         known = exits(net, held)
         plans = budget.curve(known, np.geomspace(known.cost[0], known.cost[-1], PLANS + 2)[1:-1])
         net.set_thresholds([plan.thresholds for plan in plans] + [(1.0,) * (len(known.cost) - 1)])
-    elif name == "revit":
+    elif net.made["method"] == "revit":
         labelled = lengths.make_labels(held, lambda _: net)
         torch.manual_seed(seed)
-        tla, _ = lengths.train_assigner(labelled, replace(revit_small.TLA, seed=seed),
-                                        out=folder(study) / str(seed) / "assigner")
+        tla, _ = lengths.train_assigner(labelled, replace(revit_small.TLA, seed=seed), out=kept)
         net.attach(tla)
     return net.eval()
 
 
 def nets(study: Study, seed: int) -> dict[str, torch.nn.Module]:
     """Everybody, by name, trained."""
-    found = {name: settled(study, seed, name, net_of(study, seed, name).to(DEVICE)) for name in study.names if name != START}
+    held, kept = study.data("held out", seed), folder(study) / str(seed) / "assigner"
+    found = {name: settled(net_of(study, seed, name).to(DEVICE), held, seed, kept) for name in study.names if name != START}
     found["supervit + exits"] = vitlab.EarlyExit(found["supervit"], tuple(supervit.Point(*point) for point in study.ladder))
     return {name: net.to(DEVICE) for name, net in found.items()}
 
