@@ -1,4 +1,4 @@
-"""One small net per method on real pictures, CIFAR-10's.  python benchmarks/cifar10.py [hub name | folder of parquet files] [net ...]
+"""One small net per method on real pictures, CIFAR-10's.  python benchmarks/cifar10.py [hub name | parquet folder] [net ...]
 
 micro_patch4 at 32 pixels, 8x8 patches. The dense nets and adaptive depth are side_by_side.py's after PASSES passes of 256, read
 from runs/side_by_side or trained there: two minutes each on a GPU, hours on one thread. As most of the papers do from DeiT, every
@@ -60,7 +60,7 @@ def trained(study: side.Study, name: str) -> tuple[torch.nn.Module, dict]:
     if name in READY:
         net = side.finished(study, SEED, READY[name])
         return net, {"passes": PASSES, "batch": study.recipe.batch, "seconds": net.facts["metrics"]["seconds"],
-                     "trained_on": place(net), "trained_commit": net.facts["commit"][:DIGITS]}
+                     "trained_on": place(net), "trained_commit": short(net.facts["commit"])}
     net, seconds, taught = begun(study, name), 0.0, {}
     if name == "spvit":
         taught["teacher"] = side.finished(study, SEED, READY["dense"])
@@ -78,6 +78,11 @@ def place(net: torch.nn.Module) -> str:
     """Where a net of side_by_side.py was trained: if not with what is here, its table tells."""
     there = pd.read_csv(DATA / "results" / "side_by_side_cifar10_points.csv").trained_on.iloc[0]
     return there if f"torch {net.facts['versions']['torch']}" in there else facts()["hardware"]
+
+
+def short(told: str) -> str:
+    """A commit as tables have it, -dirty where files differed from it."""
+    return told[:DIGITS] + "-dirty" * told.endswith("-dirty")
 
 
 def recipe_of(study: side.Study, name: str) -> dict:
