@@ -1,6 +1,6 @@
 """The computing behind a panel: one look at an image, then the speed of the point it was seen at."""
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +10,14 @@ from pandas import DataFrame
 from torch import Tensor, nn
 
 from vitlab import attribution, measure
-from vitlab.data.picture import normalised, squared
+from vitlab.data.names import listed
+from vitlab.data.picture import Preprocessing, normalised, squared
 from vitlab.forced import Forced
 from vitlab.measure.cost import from_trace
 from vitlab.measure.exits import at_each
 from vitlab.measure.speed import PRECISIONS
 from vitlab.trace import LayerTrace, Trace
+from vitlab.widgets.guests import is_guest, wanted
 from vitlab.widgets.records import Ask, Hand, Look, Subject, Timing, Upload
 from vitlab.widgets.worker import Gate
 
@@ -30,7 +32,8 @@ class Engine:
 
     def __init__(self, methods: dict[str, nn.Module], images):
         self.methods = {name: method.eval() for name, method in copy.deepcopy(methods).items()}
-        self.sets = {name: images.for_net(method) for name, method in methods.items()}
+        self.sets = {name: wanted(method, images) for name, method in methods.items()}
+        self.guests = {name for name, method in methods.items() if is_guest(method, images)}
         self.known: dict[tuple, dict] = {}              # of a model and a point: what each way through it costs
         self.means: dict[tuple, tuple[float, tuple[int, ...]]] = {}            # of a batch at a point: its cost, its exits
         self.batch: tuple[tuple | None, Tensor | None] = (None, None)
@@ -46,6 +49,8 @@ class Engine:
         if isinstance(image, Upload):
             pixels = squared(image.picture, data.image_size, data.preprocessing)
             return Subject(image.name, pixels.numpy(), normalised(pixels[None], data.preprocessing))
+        if ask.model in self.guests:
+            return Subject(f"image {image}", data.picture(image), data.images([image]), told=none_of(data.classes))
         return Subject(f"image {image}", data.picture(image), data.images([image]), int(data.labels[image]))
 
     def look(self, ask: Ask) -> Look:
@@ -112,7 +117,7 @@ class Engine:
         report(Timing(first.images_per_s, first.batch, first.runs))
         method, images, bare = self.method(ask), self.pictures(ask), self.methods[ask.model]
         dense, other = replace(ask, point=bare.points[-1], hand=None), ask.other
-        if other is not None and self.sets[other.model].preprocessing != self.sets[ask.model].preprocessing:
+        if other is not None and self.pixels(other.model) != self.pixels(ask.model):
             other = None                                                       # it wants these pixels in another way
         rounds = min(max(int(SECONDS * first.images_per_s / first.batch / 2), FEWEST), MOST)
 
@@ -133,9 +138,13 @@ class Engine:
         return Timing(float(here.images_per_s), int(here.batch), int(here.runs), float(here.speed_up), most / gmacs, exits,
                       float(here.spread), beside)
 
+    def pixels(self, model: str) -> tuple[int, Preprocessing]:
+        """What a model wants done to pictures."""
+        return self.sets[model].image_size, self.sets[model].preprocessing
+
     def pictures(self, ask: Ask) -> Tensor:
         """A sample of `batch` images of the set, again from its start where it is smaller, on the device: [batch, 3, S, S]."""
-        key, data = (ask.batch, ask.device, self.sets[ask.model].preprocessing), self.sets[ask.model]
+        key, data = (ask.batch, ask.device, *self.pixels(ask.model)), self.sets[ask.model]
         if self.batch[0] != key:
             self.batch = (None, None)                                          # free the old one first
             some = data.sample(ask.batch).images(slice(None))
@@ -147,6 +156,11 @@ class Engine:
         self.batch = (None, None)
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
+
+
+def none_of(classes: Sequence[str]) -> str:
+    """What is to be said of a picture that a net knows nothing about."""
+    return f"is of none of its classes ({listed(classes)}); show it one of yours with upload"
 
 
 def on_cpu(part: LayerTrace) -> LayerTrace:

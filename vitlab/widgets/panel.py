@@ -183,7 +183,7 @@ class Panel(Answering):
         first = None if how == "all" else self.here() if at is None else self.placed("at", at)
         part = Slice(how, first, None if beside is None else self.placed("beside", beside),
                      None if label is None else self.labelled(label))
-        check(part, self.methods)
+        check(part, self.methods, self.engine.guests)
         return part
 
     def here(self) -> tuple[str, Any]:
