@@ -38,7 +38,7 @@ from vitlab.measure.records import DATA
 from vitlab.methods import spvit, supervit, svit
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-SHARES, KEEPS = (0.5, 0.65, 0.8), (0.5, 0.6, 0.7)           # of SPViT's cost, of SViT's tokens
+KEEPS = (0.5, 0.6, 0.7)                                     # of SViT's tokens
 PLANS, TRACED, BATCH = 8, 200, 32                           # thresholds of a cascade, pictures traced, timed
 PRUNED, START = ("spvit", "svit"), "start"
 
@@ -57,6 +57,7 @@ class Study:
     source: str = ""
     supervit: dict = field(default_factory=dict)            # knobs
     ladder: tuple = ()                                      # points of "supervit + exits"
+    shares: tuple[float, ...] = (0.5, 0.65, 0.8)            # of SPViT's cost
 
     @cached_property
     def pictures(self) -> dict:
@@ -86,7 +87,8 @@ class Study:
 
 STUDIES = {
     "shapes": Study("shapes", "micro_patch8", 56, (7, 5, 4), 2600, supervit_small.RECIPE, 2e-4,
-                    supervit={"drop_blocks": (1, 2, 3)}, ladder=((4, 0.5), (5, 0.7), (7, 1.0))),
+                    supervit={"drop_blocks": (1, 2, 3)}, ladder=((4, 0.5), (5, 0.7), (7, 1.0)),
+                    shares=(0.65, 0.75, 0.85)),             # the stem alone is half of such a net
     "cifar10": Study("cifar10", "micro_patch4", 32, (8, 6, 4), 10_000, replace(
         supervit_small.RECIPE, batch=256, label_smoothing=0.1, workers=int(DEVICE == "cuda")), 5e-4, source="cifar10",
         ladder=((5, 0.5), (6, 0.7), (8, 1.0))),
@@ -141,7 +143,7 @@ def pruned(study: Study, seed: int, method: str) -> torch.nn.Module:
     """SPViT or SViT: half of the passes for the dense net, half from it on, the last third of them deciding as at test time."""
     start = finished(study, seed, START)
     whole = dense_cost(study, start)
-    knobs = {"budget": SHARES[0] * whole, "lambda_ratio": 20.0} if method == "spvit" else {"keep": KEEPS[0]}
+    knobs = {"budget": study.shares[0] * whole, "lambda_ratio": 20.0} if method == "spvit" else {"keep": KEEPS[0]}
     net, rest = made(study, seed, method, **knobs), study.passes - study.passes // 2
     net.init_from(start.vit)
     for stretch, steps in enumerate((2 * rest // 3, rest - 2 * rest // 3)):
@@ -156,7 +158,7 @@ def dense_cost(study: Study, net: torch.nn.Module) -> float:
     return vitlab.gmacs(net, torch.zeros(1, 3, study.size, study.size))[0]
 
 
-def settled(net: torch.nn.Module, held, seed: int, kept: Path, shares=SHARES, keeps=KEEPS) -> torch.nn.Module:
+def settled(net: torch.nn.Module, held, seed: int, kept: Path, shares, keeps=KEEPS) -> torch.nn.Module:
     """With thresholds, factors and an assigner of pictures that it was not trained on; kept: where the assigner's run is."""
     if net.made["method"] == "spvit":
         spvit.calibrate(net, held, [share * net.work.dense for share in shares])
@@ -177,7 +179,8 @@ def settled(net: torch.nn.Module, held, seed: int, kept: Path, shares=SHARES, ke
 def nets(study: Study, seed: int) -> dict[str, torch.nn.Module]:
     """Everybody, by name, trained."""
     held, kept = study.data("held out", seed), folder(study) / str(seed) / "assigner"
-    found = {name: settled(net_of(study, seed, name).to(DEVICE), held, seed, kept) for name in study.names if name != START}
+    found = {name: settled(net_of(study, seed, name).to(DEVICE), held, seed, kept, study.shares)
+             for name in study.names if name != START}
     found["supervit + exits"] = vitlab.EarlyExit(found["supervit"], tuple(supervit.Point(*point) for point in study.ladder))
     return {name: net.to(DEVICE) for name, net in found.items()}
 
