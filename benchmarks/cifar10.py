@@ -2,7 +2,7 @@
 
 micro_patch4 at 32 pixels, 8x8 patches. The dense nets and adaptive depth are side_by_side.py's after PASSES passes of 256, read
 from runs/side_by_side or trained there: two minutes each on a GPU, hours on one thread. As most of the papers do from DeiT, every
-method is then fine-tuned from the dense net (a stage of DVT from the dense net of its grid), 6 to 12 minutes each on one thread.
+method is then fine-tuned from the dense net (a stage of DVT from the dense net of its grid), 3 to 12 minutes each on one thread that is free.
 Thresholds, factors and the assigner are found on training pictures held out; all are judged on the test pictures, with the
 weights rounded to 16 bits as they are shipped. Finished runs are kept under runs/ and read again, an interrupted one goes on.
 Writes data/checkpoints/<net>_cifar10.safetensors and data/results/cifar10_<net>_points.csv, each net as soon as it is there.
@@ -30,7 +30,7 @@ READY = {"dense": "dense 8x8", "adaptive_depth": "adaptive_depth"}      # what s
 RECIPE = vitlab.Recipe(steps=1, batch=64, lr=5e-4, betas=(0.9, 0.99), clip=1.0, label_smoothing=0.1, seed=SEED)
 SECOND_LR = 2e-3                                                        # of selectors and gates once decisions are settled
 PRUNING = replace(RECIPE, lr=1e-2, lr_backbone=2e-4)                    # of selectors and gates, of the net they are in
-STEPS = {"supervit": (1600,), "dvt": (1600,), "revit": (2000,), "spvit": (2000, 1000), "svit": (1600, 800)}
+STEPS = {"supervit": (800,), "dvt": (800,), "revit": (1000,), "spvit": (2000, 1000), "svit": (1000, 500)}
 SHARES, KEEPS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9), (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)     # the costs, the k that are calibrated
 
 
