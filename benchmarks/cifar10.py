@@ -2,9 +2,9 @@
 
 micro_patch4 at 32 pixels, 8x8 patches. The dense nets and adaptive depth are side_by_side.py's after PASSES passes of 256, read
 from runs/side_by_side or trained there: two minutes each on a GPU, hours on one thread. As most of the papers do from DeiT, every
-method is then fine-tuned from the dense net (a stage of DVT from the dense net of its grid), 3 to 12 minutes each on one thread that is free.
-Thresholds, factors and the assigner are found on training pictures held out; all are judged on the test pictures, with the
-weights rounded to 16 bits as they are shipped. Finished runs are kept under runs/ and read again, an interrupted one goes on.
+method is then fine-tuned from the dense net (a stage of DVT from the dense net of its grid), 3 to 12 minutes each on a free
+thread. Thresholds, factors and the assigner are found on training pictures held out; all are judged on the test pictures, with
+the weights rounded to 16 bits as they are shipped. Finished runs are kept under runs/ and read again, an interrupted one goes on.
 Writes data/checkpoints/<net>_cifar10.safetensors and data/results/cifar10_<net>_points.csv, each net as soon as it is there.
 """
 import sys
