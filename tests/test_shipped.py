@@ -50,7 +50,7 @@ def test_the_table_of_a_net_for_photos_has_each_of_its_points(name):
     assert net.made["classes"] == CLASSES and net.made["image_size"] == 32
     assert list(table.point) == [str(point) for point in net.points]
     assert net.facts["top1"] == pytest.approx(dict(zip(table.point, table.top1, strict=True)), abs=0.006)
-    assert (table.n == 10_000).all() and table.gmacs.is_monotonic_increasing
+    assert (table.n == 10_000).all() and table.gmacs.max() == table.gmacs.iloc[-1]
     assert table.top1.iloc[-1] >= 70
 
 
