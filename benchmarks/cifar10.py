@@ -30,7 +30,7 @@ READY = {"dense": "dense 8x8", "adaptive_depth": "adaptive_depth"}      # what s
 RECIPE = vitlab.Recipe(steps=1, batch=64, lr=5e-4, betas=(0.9, 0.99), clip=1.0, label_smoothing=0.1, seed=SEED)
 SECOND_LR = 2e-3                                                        # of selectors and gates once decisions are settled
 PRUNING = replace(RECIPE, lr=1e-2, lr_backbone=2e-4)                    # of selectors and gates, of the net they are in
-STEPS = {"supervit": (600,), "dvt": (500,), "revit": (700,), "spvit": (2000, 1000), "svit": (1000, 500)}
+STEPS = {"supervit": (2000,), "dvt": (500,), "revit": (700,), "spvit": (2000, 1000), "svit": (1000, 500)}
 SHARES, KEEPS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9), (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)     # the costs, the k that are calibrated
 
 
