@@ -416,6 +416,21 @@ def side_by_side() -> str:
             f"{one.trained_on}; judged on {one.hardware}, {one.date}.")
 
 
+def photos() -> str:
+    """The nets for photographs: what each reaches at every point, and what its training took."""
+    told = []
+    for name in ("dense", "adaptive_depth", "supervit", "dvt", "revit", "spvit", "svit"):
+        own = read(f"cifar10_{name}_points")
+        one = own.iloc[-1]
+        every = ", ".join(f"{row.top1:.1f} at {gflops(row.gmacs)}" for row in own.itertuples())
+        told.append({"net": name, "top-1, largest point": f"{one.top1:.1f}", "GFLOPs": gflops(one.gmacs), "every point": every,
+                     "passes": f"{one.passes} of {one.batch}", "minutes": f"{one.seconds / 60:.0f}",
+                     "on": "a GPU" if "NVIDIA" in one.trained_on else "one thread"})
+    places = pd.concat([read(f"cifar10_{row['net']}_points") for row in told]).trained_on.unique()
+    return (f"{markdown(pd.DataFrame(told))}\n\nOne seed, {one.n:,} test pictures. Trained on: {'; '.join(places)}. Minutes "
+            "on one thread are by the clock, on a machine that did other things at times and nothing at others.")
+
+
 def verdicts() -> str:
     """How many claims of each paper hold, do not show, or cannot be tested here."""
     rows = pd.read_csv(DATA / "claims.csv")
@@ -472,7 +487,7 @@ def filled(texts: Iterable[str]) -> list[str]:
              "schedules": schedules(), "tome shipped": tome_shipped(), "supervit training": supervit_training(),
              "governor": governor(), "gpu points": gpu_points(), "gpu methods": gpu_methods(),
              "gpu batch": svit_batch("svit_batch_cuda_bf16"),
-             "gpu race": gpu_race(), "side by side": side_by_side(), "loader": loader(),
+             "gpu race": gpu_race(), "side by side": side_by_side(), "photos": photos(), "loader": loader(),
              "verdicts": verdicts(), "claims table": claims_table()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)

@@ -38,7 +38,7 @@ from vitlab.measure.records import DATA
 from vitlab.methods import spvit, supervit, svit
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-SHARES, KEEPS = (0.5, 0.65, 0.8), (0.5, 0.6, 0.7)           # of SPViT's cost, of SViT's tokens
+KEEPS = (0.5, 0.6, 0.7)                                     # of SViT's tokens
 PLANS, TRACED, BATCH = 8, 200, 32                           # thresholds of a cascade, pictures traced, timed
 PRUNED, START = ("spvit", "svit"), "start"
 
@@ -57,6 +57,7 @@ class Study:
     source: str = ""
     supervit: dict = field(default_factory=dict)            # knobs
     ladder: tuple = ()                                      # points of "supervit + exits"
+    shares: tuple[float, ...] = (0.5, 0.65, 0.8)            # of SPViT's cost
 
     @cached_property
     def pictures(self) -> dict:
@@ -86,7 +87,8 @@ class Study:
 
 STUDIES = {
     "shapes": Study("shapes", "micro_patch8", 56, (7, 5, 4), 2600, supervit_small.RECIPE, 2e-4,
-                    supervit={"drop_blocks": (1, 2, 3)}, ladder=((4, 0.5), (5, 0.7), (7, 1.0))),
+                    supervit={"drop_blocks": (1, 2, 3)}, ladder=((4, 0.5), (5, 0.7), (7, 1.0)),
+                    shares=(0.65, 0.75, 0.85)),             # the stem alone is half of such a net
     "cifar10": Study("cifar10", "micro_patch4", 32, (8, 6, 4), 10_000, replace(
         supervit_small.RECIPE, batch=256, label_smoothing=0.1, workers=int(DEVICE == "cuda")), 5e-4, source="cifar10",
         ladder=((5, 0.5), (6, 0.7), (8, 1.0))),
@@ -102,6 +104,22 @@ def train(study: Study, seed: int, name: str, net: torch.nn.Module, steps: int, 
 
 def folder(study: Study) -> Path:
     return Path("runs/side_by_side") / f"{study.name}-{study.passes}"
+
+
+def finished(study: Study, seed: int, name: str) -> torch.nn.Module:
+    """Who starts from nothing, trained: as the folder holds it if its run has ended, else trained now.
+
+    `fit` would hold the folder while it looks, so that two who start from one net could not do so at once; and it would refuse
+    what was trained elsewhere, where other versions draw other first weights.
+    """
+    passes, kept = 2 if name == START else study.joint.get(name, (1,))[0], folder(study) / str(seed) / name.replace(" ", "_")
+    steps = study.passes // passes
+    if (kept / "last.safetensors").exists():
+        net, free = vitlab.load(kept / "last.safetensors"), {"workers": 0, "log_every": None}
+        recipe = vitlab.Recipe(**{**net.facts["recipe"], "betas": tuple(net.facts["recipe"]["betas"])})
+        if net.facts["step"] == steps and replace(recipe, **free) == replace(study.recipe, seed=seed, steps=steps, **free):
+            return net
+    return net_of(study, seed, name)
 
 
 def made(study: Study, seed: int, method: str, **knobs) -> torch.nn.Module:
@@ -123,9 +141,9 @@ def net_of(study: Study, seed: int, name: str) -> torch.nn.Module:
 
 def pruned(study: Study, seed: int, method: str) -> torch.nn.Module:
     """SPViT or SViT: half of the passes for the dense net, half from it on, the last third of them deciding as at test time."""
-    start = net_of(study, seed, START)
+    start = finished(study, seed, START)
     whole = dense_cost(study, start)
-    knobs = {"budget": SHARES[0] * whole, "lambda_ratio": 20.0} if method == "spvit" else {"keep": KEEPS[0]}
+    knobs = {"budget": study.shares[0] * whole, "lambda_ratio": 20.0} if method == "spvit" else {"keep": KEEPS[0]}
     net, rest = made(study, seed, method, **knobs), study.passes - study.passes // 2
     net.init_from(start.vit)
     for stretch, steps in enumerate((2 * rest // 3, rest - 2 * rest // 3)):
@@ -140,29 +158,29 @@ def dense_cost(study: Study, net: torch.nn.Module) -> float:
     return vitlab.gmacs(net, torch.zeros(1, 3, study.size, study.size))[0]
 
 
-def settled(study: Study, seed: int, name: str, net: torch.nn.Module) -> torch.nn.Module:
-    """With thresholds, factors and an assigner of pictures that it was not trained on."""
-    held = study.data("held out", seed)
-    if name == "spvit":
-        spvit.calibrate(net, held, [share * dense_cost(study, net_of(study, seed, START)) for share in SHARES])
-    elif name == "svit":
-        svit.calibrate(net, held, list(KEEPS))
+def settled(net: torch.nn.Module, held, seed: int, kept: Path, shares, keeps=KEEPS) -> torch.nn.Module:
+    """With thresholds, factors and an assigner of pictures that it was not trained on; kept: where the assigner's run is."""
+    if net.made["method"] == "spvit":
+        spvit.calibrate(net, held, [share * net.work.dense for share in shares])
+    elif net.made["method"] == "svit":
+        svit.calibrate(net, held, list(keeps))
     elif hasattr(net, "set_thresholds"):
         known = exits(net, held)
         plans = budget.curve(known, np.geomspace(known.cost[0], known.cost[-1], PLANS + 2)[1:-1])
         net.set_thresholds([plan.thresholds for plan in plans] + [(1.0,) * (len(known.cost) - 1)])
-    elif name == "revit":
+    elif net.made["method"] == "revit":
         labelled = lengths.make_labels(held, lambda _: net)
         torch.manual_seed(seed)
-        tla, _ = lengths.train_assigner(labelled, replace(revit_small.TLA, seed=seed),
-                                        out=folder(study) / str(seed) / "assigner")
+        tla, _ = lengths.train_assigner(labelled, replace(revit_small.TLA, seed=seed), out=kept)
         net.attach(tla)
     return net.eval()
 
 
 def nets(study: Study, seed: int) -> dict[str, torch.nn.Module]:
     """Everybody, by name, trained."""
-    found = {name: settled(study, seed, name, net_of(study, seed, name).to(DEVICE)) for name in study.names if name != START}
+    held, kept = study.data("held out", seed), folder(study) / str(seed) / "assigner"
+    found = {name: settled(net_of(study, seed, name).to(DEVICE), held, seed, kept, study.shares)
+             for name in study.names if name != START}
     found["supervit + exits"] = vitlab.EarlyExit(found["supervit"], tuple(supervit.Point(*point) for point in study.ladder))
     return {name: net.to(DEVICE) for name, net in found.items()}
 

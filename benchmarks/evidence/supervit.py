@@ -75,7 +75,7 @@ def between(better: str, worse: str) -> Evidence:
 
 def cifar_between(better: str, worse: str) -> Evidence:
     """Two points of the net that learned real pictures."""
-    return points_of(read("cifar10_points").query("method == 'supervit'"), better, worse, CIFAR, "cifar10_points")
+    return points_of(read("cifar10_supervit_points"), better, worse, CIFAR, "cifar10_supervit_points")
 
 
 def points_of(rows: pd.DataFrame, better: str, worse: str, data: str, source: str) -> Evidence:

@@ -13,6 +13,7 @@ from vitlab.numbers import flag, whole
 from vitlab.widgets.controls import AUTO
 from vitlab.widgets.engine import devices, precisions
 from vitlab.widgets.governed import Governed
+from vitlab.widgets.guests import wanted
 from vitlab.widgets.panel import Panel
 from vitlab.words import one_of
 
@@ -28,7 +29,8 @@ def explore(methods: nn.Module | dict[str, nn.Module], images, *, sweep: DataFra
     sweep: rows of `vitlab.sweep` (with the papers', if you like) for the trade-off picture. precision: "fp32", "bf16", on a GPU
     "fp16", or "auto", the fastest by measuring. compiled: is what is timed compiled (see `vitlab.Compiled`)? name: panels of one
     name replace each other (None: the notebook cell's own, so running a cell again leaves nothing behind). The panel works on
-    copies.
+    copies. A net whose classes are all others than the pictures' is asked all the same, at its own size; it is neither right nor
+    wrong.
     Raises ValueError, in one sentence, where methods and images do not go together.
     """
     images = image_set(images)
@@ -40,7 +42,7 @@ def explore(methods: nn.Module | dict[str, nn.Module], images, *, sweep: DataFra
             raise ValueError(f"{label} is a {type(method).__name__}, not a method with operating points; "
                              "make one with vitlab.create")
         try:
-            images.for_net(method)
+            wanted(method, images)
         except ValueError as error:
             raise ValueError(f"{label}: {error}") from None
         if kinds := {p.dtype for p in method.parameters()} - {torch.float32}:

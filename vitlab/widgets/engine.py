@@ -1,6 +1,6 @@
 """The computing behind a panel: one look at an image, then the speed of the point it was seen at."""
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vitlab import attribution, measure
 from vitlab.compiled import Compiled
-from vitlab.data.picture import normalised, squared
+from vitlab.data.names import listed
+from vitlab.data.picture import Preprocessing, normalised, squared
 from vitlab.forced import Forced
 from vitlab.measure.cost import from_trace
 from vitlab.measure.exits import at_each
@@ -21,6 +22,7 @@ from vitlab.measure.rows import rows_of
 from vitlab.measure.speed import PRECISIONS
 from vitlab.trace import LayerTrace, Trace
 from vitlab.widgets.assigned import heard, verdict
+from vitlab.widgets.guests import is_guest, wanted
 from vitlab.widgets.records import Ask, Hand, Look, Subject, Timing, Upload
 from vitlab.widgets.worker import Gate
 
@@ -35,7 +37,8 @@ class Engine:
 
     def __init__(self, methods: dict[str, nn.Module], images):
         self.methods = {name: method.eval() for name, method in copy.deepcopy(methods).items()}
-        self.sets = {name: images.for_net(method) for name, method in methods.items()}
+        self.sets = {name: wanted(method, images) for name, method in methods.items()}
+        self.guests = {name for name, method in methods.items() if is_guest(method, images)}
         self.known: dict[tuple, dict] = {}              # of a model and a point: what each way through it costs
         self.means: dict[tuple, tuple[float, tuple[int, ...]]] = {}            # of a batch at a point: its cost, its exits
         self.batch: tuple[tuple | None, Tensor | None] = (None, None)
@@ -63,7 +66,7 @@ class Engine:
     def beside(self, ask: Ask) -> Ask | None:
         """The same at what is pinned, where it can be timed with these pictures; None elsewhere."""
         other = ask.other
-        if other is None or self.sets[other.model].preprocessing != self.sets[ask.model].preprocessing:
+        if other is None or self.pixels(other.model) != self.pixels(ask.model):
             return None                                                        # it wants these pixels in another way
         return other
 
@@ -73,6 +76,8 @@ class Engine:
         if isinstance(image, Upload):
             pixels = squared(image.picture, data.image_size, data.preprocessing)
             return Subject(image.name, pixels.numpy(), normalised(pixels[None], data.preprocessing))
+        if ask.model in self.guests:
+            return Subject(f"image {image}", data.picture(image), data.images([image]), told=none_of(data.classes))
         return Subject(f"image {image}", data.picture(image), data.images([image]), int(data.labels[image]))
 
     def look(self, ask: Ask) -> Look:
@@ -182,9 +187,13 @@ class Engine:
         point, precision = self.methods[ask.model].check(ask.point), str(PRECISIONS[ask.precision]).removeprefix("torch.")
         return self.runner(ask).prepared.get((point, count, precision)) if ask.fused else None
 
+    def pixels(self, model: str) -> tuple[int, Preprocessing]:
+        """What a model wants done to pictures."""
+        return self.sets[model].image_size, self.sets[model].preprocessing
+
     def pictures(self, ask: Ask) -> Tensor:
         """A sample of `batch` images of the set, again from its start where it is smaller, on the device: [batch, 3, S, S]."""
-        key, data = (ask.batch, ask.device, self.sets[ask.model].preprocessing), self.sets[ask.model]
+        key, data = (ask.batch, ask.device, *self.pixels(ask.model)), self.sets[ask.model]
         if self.batch[0] != key:
             self.batch = (None, None)                                          # free the old one first
             some = data.sample(ask.batch).images(slice(None))
@@ -205,6 +214,11 @@ def steady(net: nn.Module, threads: int | None) -> nn.Module:
         net.register_forward_pre_hook(lambda *_: torch.set_num_threads(threads))
         net.register_forward_hook(lambda *_: torch.set_num_threads(most), always_call=True)
     return net
+
+
+def none_of(classes: Sequence[str]) -> str:
+    """What is to be said of a picture that a net knows nothing about."""
+    return f"is of none of its classes ({listed(classes)}); show it one of yours with upload"
 
 
 def on_cpu(part: LayerTrace) -> LayerTrace:

@@ -7,6 +7,7 @@ from torch import nn
 
 from vitlab import measure
 from vitlab.plots.theme import color_of
+from vitlab.widgets.guests import is_guest, wanted
 
 
 class Known:
@@ -14,7 +15,8 @@ class Known:
 
     def __init__(self, methods: dict[str, nn.Module], images, sweep: DataFrame | None):
         self.methods, self.sweep = methods, sweep
-        self.classes = {name: images.for_net(method).classes for name, method in methods.items()}
+        self.classes = {name: wanted(method, images).classes for name, method in methods.items()}
+        self.guests = {name for name, method in methods.items() if is_guest(method, images)}
         self.made = {name: getattr(method, "made", {}) for name, method in methods.items()}
         self.papers = {name: self.paper(name) for name in methods}
 
@@ -50,7 +52,7 @@ class Known:
         if self.sweep is None:
             return None
         rows = self.sweep[self.sweep["source"] == "ours"] if "source" in self.sweep else self.sweep
-        for name in (model, self.made[model].get("method")):
+        for name in (model,) if model in self.guests else (model, self.made[model].get("method")):
             found = rows[rows["method"] == name]
             for knob, value in asdict(point).items():
                 same = [v == value or v == str(value) or value is None and isna(v) for v in found[knob]] if knob in found else []

@@ -188,7 +188,7 @@ class Panel(Answering, Taking):
         first = None if how == "all" else self.here() if at is None else self.known.placed("at", at, self.controls.model.value)
         part = Slice(how, first, None if beside is None else self.known.placed("beside", beside, self.controls.model.value),
                      None if label is None else self.labelled(label))
-        check(part, self.methods)
+        check(part, self.methods, self.engine.guests)
         return part
 
     def here(self) -> tuple[str, Any]:

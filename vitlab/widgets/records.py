@@ -34,12 +34,16 @@ class Upload:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A picture to look at: uint8 [S, S, 3] as the net sees it, its normalised tensor [1, 3, S, S], its class or None."""
+    """A picture to look at: uint8 [S, S, 3] as the net sees it, its normalised tensor [1, 3, S, S], its class or None.
+
+    told: what there is to be said of one whose class the net does not know.
+    """
 
     name: str
     picture: ndarray
     image: Tensor
     label: int | None = None
+    told: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """The pictures that a panel walks through: what each model answers to them, point by point, computed once and remembered."""
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -47,7 +47,7 @@ class Slices:
         are asked for.
         """
         part = ask.slice
-        check(part, self.engine.methods)
+        check(part, self.engine.methods, self.engine.guests)
         tables = [place and self.answers(place, ask, stale, report) for place in (part.at, part.beside)]
         if any(place and table is None for place, table in zip((part.at, part.beside), tables, strict=True)):
             return None
@@ -107,8 +107,12 @@ class Slices:
         self.slice = None
 
 
-def check(part: Slice, methods: dict[str, Any]) -> None:
+def check(part: Slice, methods: dict[str, Any], guests: Container[str] = ()) -> None:
     """One sentence for a slice that says nothing."""
+    for place in (part.at, part.beside) if part.how in ("wrong", "lost") else ():
+        if place and place[0] in guests:
+            raise ValueError(f"{place[0]} knows none of these pictures' classes, so it is neither right nor wrong about them; "
+                             "choose the least sure, or another net")
     if part.how == "dear" and not methods[part.at[0]].adaptive:
         raise ValueError(f"at {titled(*part.at)} all pictures cost the same, so none is the dearest; choose the least sure, or a "
                          "net whose cost depends on the picture")

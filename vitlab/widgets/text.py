@@ -20,7 +20,7 @@ STYLE = f"""<style>.vl-panel {{ --vl-ink: {INK}; --vl-here: {HERE}; --vl-in: {co
 def answer(look: Look, named: Callable[[int], str], exits: Sequence[str] = ()) -> str:
     """The net's answer, the tokens it ended with and what that cost; `named` gives a class's name, `exits` are the exits'."""
     if look.right is None:
-        verdict = escape(look.subject.name)
+        verdict = escape(f"{look.subject.name} {look.subject.told}".strip())
     elif look.right:
         verdict = '<span class="vl-right">right</span>'
     else:
