@@ -69,7 +69,7 @@ def by_seeds(values: pd.Series, above: float, unit: str) -> dict:
 def by_clock(found: Evidence, above: float) -> dict:
     least, most, n = min(found.values), max(found.values), len(found.values)
     reached = sum(value >= above for value in found.values)
-    why = f"{'at least' if reached == n else 'below'} {above:g}×"
+    why = f"{least:.2f}×, {'at least' if reached == n else 'below'} {above:g}×"
     why = why if n == 1 else f"{reached} of {n} at least {above:g}×, {least:.2f}× to {most:.2f}×"
     why += "" if found.runs or found.spread is not None else "; no spread was saved"
     return {"ours": least, "spread": found.spread, "n": found.runs, "of": "passes" if found.runs else None,
