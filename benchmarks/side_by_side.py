@@ -10,13 +10,11 @@ what SPViT's teacher says is not counted, nor is ReViT's assigner. Every method 
 Thresholds and factors are found on pictures of their own; all are judged on test pictures of which no choice has seen one.
 jobs: processes at once. Finished runs are kept under runs/side_by_side. Writes data/results/side_by_side_<set>_points.csv
 (accuracy and cost of every point), ..._hard.csv (do methods spend more on the same pictures?) and ..._kept.csv (do they keep the
-same patches?); on CIFAR-10 seed 0's nets are shipped as data/checkpoints/<method>_cifar10.safetensors. speed writes
-..._speed.csv.
+same patches?); cifar10.py makes nets to be shipped. speed writes ..._speed.csv.
 """
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -202,21 +200,7 @@ def judged(study: Study, seed: int) -> tuple[pd.DataFrame, ...]:
         size = pd.Series(test.columns["size"])
         hard += [{"seed": seed, "a": name, "b": "object size", "rank_correlation": cost.corr(size, method="spearman")}
                  for name, (_, cost) in spent.items()]
-    points = pd.DataFrame(rows)
-    if study.name == "cifar10" and seed == 0:
-        ship(study, everybody, points)
-    return points, pd.DataFrame(hard), kept(study, everybody, test).assign(seed=seed)
-
-
-def ship(study: Study, everybody: dict, points: pd.DataFrame) -> None:
-    """The nets that the explorer opens; weights are rounded to 16 bits."""
-    for name, net in everybody.items():
-        if hasattr(net, "made") and name not in [f"dense {grid}x{grid}" for grid in study.grids[1:]]:
-            told = points[points.method == name]
-            vitlab.save(deepcopy(net).cpu().half(), DATA / "checkpoints" / f"{name.split()[0]}_cifar10.safetensors", seed=0,
-                        passes=study.passes, recipe=vars(study.recipe), data="cifar10",
-                        top1={row.point: round(row.top1, 2) for row in told.itertuples()},
-                        made_by="python benchmarks/side_by_side.py cifar10")
+    return pd.DataFrame(rows), pd.DataFrame(hard), kept(study, everybody, test).assign(seed=seed)
 
 
 @torch.inference_mode()
