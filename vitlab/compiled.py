@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.backbones import check_images, counting, image_size
-from vitlab.evaluation import check_net
+from vitlab.evaluation import check_net, checked
 from vitlab.fixed import At, obstacle, other_point
 
 WARM = 3            # passes before a CUDA graph is recorded, in which kernels are chosen
@@ -57,7 +57,7 @@ class Compiled(nn.Module):
         if trace is not None or counting() or torch.is_grad_enabled() or any(map(touched, method.modules())):
             return method(images, point, trace)
         check_images(images, image_size(method.vit), next(method.parameters()))     # a graph does not look
-        point, kind = method.check(point), images.device.type
+        point, kind = checked(method, point), images.device.type
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else images.dtype
         key = point, images.shape, images.dtype, images.device, precision, torch.is_autocast_enabled(kind)
         with torch.inference_mode(False), torch.no_grad():  # one state, whichever the caller's is: no second graph for it

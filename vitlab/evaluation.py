@@ -21,6 +21,11 @@ def kind(value: Any) -> str:
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
+def checked(method: nn.Module, point: Any) -> Any:
+    """The operating point as the method takes it, None being its own; of a method that checks none, as it is."""
+    return method.check(point) if hasattr(method, "check") else method.Point() if point is None else point
+
+
 @contextmanager
 def evaluating(*nets: nn.Module) -> Iterator[None]:
     """The nets in evaluation mode; afterwards each module of theirs is back in its own, whatever was raised.

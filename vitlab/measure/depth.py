@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.cascade import CRITERIA
-from vitlab.evaluation import in_evaluation
+from vitlab.evaluation import checked, in_evaluation
 from vitlab.measure.inside import hooked, one_image
 from vitlab.measure.speed import check_stop
 from vitlab.trace import Trace
@@ -81,7 +81,7 @@ def silent_after(method: nn.Module, count: int | None) -> Iterator[Passed]:
 
 def threshold(method: nn.Module, point: Any, stage: int) -> float:
     """What an image needs to leave at this exit, counted from 0; NaN at the last one, and where no threshold decides."""
-    point = method.check(point) if hasattr(method, "check") else method.Point() if point is None else point
+    point = checked(method, point)
     needs = getattr(point, "thresholds", getattr(point, "threshold", ()))
     if isinstance(needs, tuple):
         return float(needs[stage]) if stage < len(needs) else nan

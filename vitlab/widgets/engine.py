@@ -13,6 +13,7 @@ from vitlab import attribution, measure
 from vitlab.compiled import Compiled
 from vitlab.data.names import listed
 from vitlab.data.picture import Preprocessing, normalised, squared
+from vitlab.evaluation import checked
 from vitlab.forced import Forced
 from vitlab.measure.cost import from_trace
 from vitlab.measure.exits import at_each
@@ -184,7 +185,7 @@ class Engine:
 
     def prepared(self, ask: Ask, count: int) -> float | None:
         """How many seconds it took to compile this for so many pictures; None before that."""
-        point, precision = self.methods[ask.model].check(ask.point), str(PRECISIONS[ask.precision]).removeprefix("torch.")
+        point, precision = checked(self.methods[ask.model], ask.point), str(PRECISIONS[ask.precision]).removeprefix("torch.")
         return self.runner(ask).prepared.get((point, count, precision)) if ask.fused else None
 
     def pixels(self, model: str) -> tuple[int, Preprocessing]:
