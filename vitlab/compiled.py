@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vitlab.backbones import check_images, counting, image_size
 from vitlab.evaluation import check_net, checked
-from vitlab.fixed import At, obstacle, other_point
+from vitlab.fixed import At, obstacle, other_point, refused
 
 WARM = 3            # passes before a CUDA graph is recorded, in which kernels are chosen
 
@@ -78,8 +78,7 @@ class Compiled(nn.Module):
         if why := obstacle(method, point):
             other = other_point(method)
             instead = "" if other is None else f"take another point, such as {other}, or "
-            raise ValueError(f"at {point} a picture decides what is computed for it, which no fixed graph can hold; {instead}run "
-                             "the net itself") from why
+            raise ValueError(refused(method, point, why, f"{instead}run the net itself")) from why
         graphs = images.is_cuda if self.graphs is None else self.graphs
         if graphs and not images.is_cuda:
             raise ValueError(f"CUDA graphs are of a GPU, and these images are on {images.device}; leave graphs out")

@@ -30,6 +30,14 @@ def obstacle(net: nn.Module, point: Any) -> Exception | None:
     return None
 
 
+def refused(net: nn.Module, point: Any, why: Exception, instead: str) -> str:
+    """What is to be said of a point that is none; instead: what to do where a picture decides."""
+    if "not on the expected device" in str(why):
+        return (f"{type(net).__name__} makes a tensor without saying where, so it is not beside the pictures ({why}); write "
+                "device=images.device there")
+    return f"at {point} a picture decides what is computed for it, which no fixed graph can hold; {instead}"
+
+
 def other_point(net: nn.Module) -> Any:
     """What can be one instead: the costliest of the net's own points, None where none can."""
     return next((point for point in reversed(net.points) if obstacle(net, point) is None), None)

@@ -15,7 +15,7 @@ from vitlab.backbones import image_size
 from vitlab.checkpoint import KEY, origin, replace, text
 from vitlab.data.picture import USUAL, Preprocessing
 from vitlab.edge.session import Session, needed
-from vitlab.fixed import At, obstacle, other_point
+from vitlab.fixed import At, obstacle, other_point, refused
 from vitlab.measure.cost import gmacs, in_parts
 from vitlab.words import path_of
 
@@ -45,8 +45,7 @@ def export(method: nn.Module, path: str | Path, point: Any = None) -> Path:
     net = check_method(method)
     point = net.check(point)
     if why := obstacle(net, point):
-        raise ValueError(f"at {point} a picture decides what is computed for it, which no fixed graph can hold; "
-                         f"{advice(net)}") from why
+        raise ValueError(refused(net, point, why, advice(net))) from why
     size = image_size(net.vit)
     images = torch.randn(PICTURES, 3, size, size, generator=torch.Generator().manual_seed(0))
     data, answers = write(At(net, point).eval(), images[:2], facts(net, point, images[:1]))
