@@ -82,6 +82,36 @@ INSIDE = """() => {                         // from a click to the frames that s
     look(); }"""
 NEW_ROW = """before => document.querySelector('.vl-panel .vl-gazed img').src !== before
     && !document.querySelector('.vl-panel .vl-gaze').classList.contains('vl-old')"""
+MARKS = """() => {                          // where the marks of the right half of the figure are, in pixels; not the papers'
+    const plot = document.querySelector('.vl-panel .vl-view .js-plotly-plot'), box = plot.getBoundingClientRect();
+    const { xaxis2: across, yaxis2: up } = plot._fullLayout, marks = [];
+    for (const { xaxis, name, mode, x, y, marker } of plot._fullData)
+        if (xaxis === 'x2' && mode?.includes('markers') && name !== 'here')
+            [...x].forEach((value, n) => {
+                const symbol = Array.isArray(marker.symbol) ? marker.symbol[n] : marker.symbol;
+                if (value !== null && !symbol.endsWith('-open'))
+                    marks.push([box.left + across._offset + across.d2p(value), box.top + up._offset + up.d2p(y[n]), value]); });
+    return marks; }"""
+RING = """() => {                           // how far to the right the ring is: the cost of the point in view; null for none
+    const plot = document.querySelector('.vl-panel .vl-view .js-plotly-plot');
+    return plot._fullData.find(trace => trace.name === 'here').x[0] ?? null; }"""
+RINGED = f"cost => Math.abs(({RING})() - cost) < 0.03 * cost"      # a point visited by hand costs a little less than without
+STANDS = "() => [...document.querySelectorAll('.vl-panel .vl-knobs .widget-readout')].map(node => node.textContent)"
+JUMPED = """() => {                         // from a click on a mark to the first frame in which a slider stands elsewhere
+    const stands = () => document.querySelector('.vl-panel .vl-knobs').textContent, before = stands();
+    const begin = performance.now();
+    window.vlJump = null;
+    const look = () => stands() !== before ? window.vlJump = performance.now() - begin : requestAnimationFrame(look);
+    look(); }"""
+SAVE = """async path => {                   // in the kernel, as a cell would
+    const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
+    const code = `from vitlab.widgets.door import LIVE
+shown = [*LIVE.values()][-1]
+assert shown.wait()
+shown.save(${JSON.stringify(path)})`;
+    return (await kernel.requestExecute({ code }).done).content.status; }"""
+LOADED = """() => [...document.images].every(image => image.complete && image.naturalWidth > 3)
+    && document.querySelectorAll('.js-plotly-plot .scatterlayer .point').length > 0"""
 FORCED = "kinds => String(['keep', 'drop'].map(k => document.querySelectorAll(`.vl-panel .vl-${k}`).length)) === String(kinds)"
 WALKED = "words => document.querySelector('.vl-panel .vl-walk').textContent.includes(words)"
 ALONE = """() => { const told = document.querySelector('.vl-panel .vl-taken');
@@ -224,10 +254,10 @@ def drive(page, shot, brief=False):
     serve_a_person(page, panel)
     look_inside(page, panel, shot)
     force(page, panel, shot)
+    walk(page, panel, shot)
     if not brief:
-        walk(page, panel, shot)
         read_out(page, panel, shot)
-        pin(page, panel, shot)
+    pin(page, panel, shot)
 
     first, *others = knobs(panel)
     last = "keep rate" if "keep rate" in others else first
@@ -278,6 +308,47 @@ def drive(page, shot, brief=False):
     until(page, FILLED)
     assert panel.locator(".vl-note").inner_text() == ""
     until(page, MARKED)                                                    # the patch that was chosen, after all of that
+    jump(page, panel)
+    take_away(page, panel, shot)
+
+
+def jump(page, panel):
+    """A mark of the figure is clicked, the one farthest from the ring: the sliders go there, and the ring follows."""
+    plot = panel.locator(".vl-view .vl-plots")
+    plot.scroll_into_view_if_needed()
+    here, before = page.evaluate(RING), page.evaluate(STANDS)
+    x, y, cost = max(page.evaluate(MARKS), key=lambda mark: abs(mark[2] - (here or 0)))
+    assert cost != here
+    page.mouse.move(x - 8, y - 8)
+    page.mouse.move(x, y)
+    page.wait_for_timeout(200)                                             # plotly has seen what is under the mouse
+    page.evaluate(JUMPED)
+    page.mouse.click(x, y)
+    until(page, "() => window.vlJump !== null", polling="raf")
+    print(f"from a mark to the sliders: {page.evaluate('window.vlJump'):.0f} ms")
+    until(page, RINGED, arg=cost)
+    until(page, SETTLED)
+    assert page.evaluate(STANDS) != before
+    assert panel.locator(".vl-note").inner_text() == ""
+
+
+def take_away(page, panel, shot):
+    """The panel is written as a page, which opens from the disk, without a server or a network, and shows what was shown."""
+    path = shot.with_suffix(".html").resolve()
+    assert page.evaluate(SAVE, str(path)) == "ok"
+    until(page, SETTLED)
+    alone = page.context.browser.new_context(offline=True).new_page()
+    complaints = []
+    alone.on("pageerror", lambda error: complaints.append(str(error)))
+    alone.on("request", lambda each: None if each.url.split(":")[0] in ("file", "data", "blob") else complaints.append(each.url))
+    alone.goto(path.as_uri())
+    alone.wait_for_function(LOADED, timeout=60_000)
+    for kind in (".vl-answer", ".vl-speed"):
+        assert " ".join(alone.locator(kind).inner_text().split()) == " ".join(panel.locator(kind).inner_text().split())
+    assert complaints == []
+    if "VITLAB_SCREENSHOTS" in os.environ:
+        alone.screenshot(path=f"{shot}-leaf.png", full_page=True)
+    alone.context.close()
 
 
 def change_themes(page, shot):
@@ -451,7 +522,7 @@ def pin(page, panel, shot):
 def photograph(page, panel, shot):
     """Narrow and wide, dark and light, where the pictures are wanted."""
     for width in (700, 1400) if "VITLAB_SCREENSHOTS" in os.environ else ():
-        page.set_viewport_size({"width": width, "height": 1000})
+        page.set_viewport_size({"width": width, "height": 3000 if width < 1000 else 1600})
         for theme in ("Dark", "Light"):
             page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
             page.wait_for_timeout(800)

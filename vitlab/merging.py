@@ -22,6 +22,8 @@ class Match:
     staying: Tensor             # [B, A - R] of the first set, in their order
     to: Tensor                  # [B, R] of the second set: into whom each of `going` is merged
     prefix: int                 # P
+    likeness: Tensor            # [B, A] of each of the first set: the cosine of its key and its partner's
+    partner: Tensor             # [B, A] of the second set
 
 
 def most(tokens: int, prefix: int = 1) -> int:
@@ -41,7 +43,7 @@ def match(k: Tensor, gone: int, prefix: int = 1) -> Match:
     nearest, partner = (first @ second.mT).max(-1)                         # [B, A]
     order = nearest.argsort(1, descending=True)
     going, staying = order[:, :gone], order[:, gone:].sort(1).values
-    return Match(going, staying, partner.gather(1, going), prefix)
+    return Match(going, staying, partner.gather(1, going), prefix, nearest, partner)
 
 
 def merge(x: Tensor, size: Tensor | None, who: Match) -> tuple[Tensor, Tensor]:

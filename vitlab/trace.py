@@ -12,6 +12,42 @@ from vitlab.tokens import put
 USED = "this trace holds another call already; give every call a Trace() of its own"
 
 
+class Judged(NamedTuple):
+    """How a block decided who stays, by a score of the method's own; of the three cuts one is told.
+
+    A number is the same of all images, [B] differs. Held as it was decided by, so that it costs nothing until somebody asks.
+    """
+
+    name: str                           # of the score, such as "its selector's score"
+    score: Tensor                       # [B, n] of all that were judged, or pairs that were; NaN for who was not
+    ids: Tensor                         # [B, n] their patches, negative for what is no patch
+    stay: int | Tensor | None = None    # so many stay, of the highest scores unless the method chooses in another way
+    above: float | None = None          # whose score is above this stays
+    merge: int | None = None            # so many pairs of the highest scores become one token each
+    partner: Tensor | None = None       # [B, n] where pairs are judged: the other patch of each
+
+    def of(self, patch: int, row: int = 0) -> tuple[float, int, int] | None:
+        """The score of an image's patch, its place among all scores there, from 1, and how many there are; None: not judged.
+
+        Of a patch in several pairs, those of its best.
+        """
+        score, mine = self.score[row], self.ids[row] == patch
+        mine = mine if self.partner is None else mine | (self.partner[row] == patch)
+        own = score[mine & ~score.isnan()]
+        return (float(own.max()), 1 + int((score > own.max()).sum()), int((~score.isnan()).sum())) if len(own) else None
+
+    def cut(self, row: int = 0) -> float:
+        """The cut that is told, of one image."""
+        told = next(each for each in (self.stay, self.above, self.merge) if each is not None)
+        return told[row].item() if isinstance(told, Tensor) else told
+
+    def to(self, change: Callable[[Tensor, float], Tensor]) -> "Judged":
+        """The same with all tensors changed; the second argument is what stands for nobody."""
+        blank = {"score": float("nan"), "ids": -1, "partner": -1, "stay": 0}
+        tensors = {name: part for name, part in self._asdict().items() if isinstance(part, Tensor)}
+        return self._replace(**{name: change(part, blank[name]) for name, part in tensors.items()})
+
+
 @dataclass
 class LayerTrace:
     """One block of one pass, for all B images; patches are numbered row by row on `grid`.
@@ -29,6 +65,7 @@ class LayerTrace:
     inner: tuple[int, ...] = () # stages within that stage, where it is a cascade itself
     folded: Tensor | None = None    # [B, h*w] weights with which patches were folded into a package before this block
     source: Tensor | None = None    # [B, h*w] where patches are merged: the patch that stands for its token in the MLP
+    judged: Judged | None = None    # how it was decided here who stays, before attention or after it; None: nobody said
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -100,14 +137,16 @@ class Trace:
 
     def add(self, layer: int, grid: tuple[int, int], ids: Tensor, q: Tensor, k: Tensor, *,
             fed: Tensor | None = None, extra: int = 1, mask: Tensor | None = None, folded: Tensor | None = None,
-            source: Tensor | None = None, pooled: bool = False, order: Tensor | None = None) -> None:
+            source: Tensor | None = None, pooled: bool = False, order: Tensor | None = None,
+            judged: Judged | None = None) -> None:
         """Record one block.
 
         ids [B, n]: patch numbers of the tokens in attention after the first `extra`, negative for what is no patch;
         fed [B, m]: of those that reach the MLP (default: the same); q, k [B, H, extra + n, d]: this block's queries and keys;
         mask [B, H, T, T]: what it adds to its logits or, bool, the keys that count as tokens; folded, source: see LayerTrace;
         pooled: whether there is no class token, so that the mean of all tokens' attention is told;
-        order [B, m]: the places among q and k of the tokens that the block works on, where those are fewer.
+        order [B, m]: the places among q and k of the tokens that the block works on, where those are fewer;
+        judged: the scores by which it was decided here who stays.
         """
         self.follow((0,), layer)
         mask_first = None if mask is None else mask[:, :, :1]
@@ -124,7 +163,7 @@ class Trace:
             (len(ids),), q.shape[2], dtype=torch.long)
         self.layers.append(LayerTrace(0, layer, grid, attended, reached, patches(empty, ids, weight),
                                       tokens - attended.sum(1), folded=None if folded is None else folded.detach(),
-                                      source=source))
+                                      source=source, judged=judged and judged.to(lambda part, _: part.detach())))
         if self.watch is not None:
             self.watch(self.layers[-1], Told(ids, ids if fed is None else fed, q, k, extra, mask, pooled, order))
 
@@ -140,7 +179,9 @@ class Trace:
             spread = (t if t is None else torch.zeros(batch, *t.shape[1:], dtype=t.dtype, device=t.device).index_copy(0, rows, t)
                       for t in (part.attended, part.fed, part.cls, part.extra, part.folded, part.source))
             *told, folded, source = spread
-            self.layers.append(LayerTrace(stage, part.layer, part.grid, *told, inner, folded, source))
+            judged = part.judged and part.judged.to(
+                lambda part, blank: part.new_full((batch, *part.shape[1:]), blank).index_copy(0, rows, part))
+            self.layers.append(LayerTrace(stage, part.layer, part.grid, *told, inner, folded, source, judged))
 
     def follow(self, stages: tuple[int, ...], layer: int) -> None:
         """Raise ValueError unless this block comes after those recorded: stages and blocks of one call only ever rise."""

@@ -51,7 +51,7 @@ from vitlab.method import own_point
 from vitlab.numbers import flag, plain, several, whole, wholes
 from vitlab.recipe import Recipe
 from vitlab.tokens import take
-from vitlab.trace import Trace, check_trace
+from vitlab.trace import Judged, Trace, check_trace
 from vitlab.words import one_of
 
 
@@ -259,11 +259,13 @@ class SuperViT(nn.Module):
             some = None if trace is not None else read_after(self.vit, layer)
             q, k, v = qkv(block, x, some)
             x = x[:, :some] + attention(block, q, k, v)
-            here = ids
+            here, score = ids, None
             if layer in kept and some is None:
-                x, ids = self.drop(x, ids, self.score(q, k), kept[layer], length)
+                score = self.score(q, k)
+                x, ids = self.drop(x, ids, score, kept[layer], length)
             if trace is not None:
-                trace.add(layer, (length, length), here, q, k, fed=ids, extra=extra)
+                judged = self.judged(score, here, kept.get(layer))
+                trace.add(layer, (length, length), here, q, k, fed=ids, extra=extra, judged=judged)
             x = x + mlp(block, x)
         return head(self.vit, x)
 
@@ -281,6 +283,12 @@ class SuperViT(nn.Module):
         top = choose(score, count) if self.forced is None else self.forced.pick(choose, score, count, ids, length)
         prefix = torch.arange(extra, device=x.device).expand(x.shape[0], -1)
         return take(x, torch.cat([prefix, top + extra], 1)), take(ids, top)
+
+    def judged(self, score: Tensor | None, ids: Tensor, count: int | None) -> Judged | None:
+        """What a trace is told of a drop: None where there was none, and where others than the least attended go."""
+        if score is None or self.token_type != "low":
+            return None
+        return Judged("the class token's attention", score, ids, stay=count)
 
     def together(self, images: Tensor, points: Sequence[Point | None]) -> Iterator[Tensor]:
         """Logits [B, K] at each of the points; what one length has in common, up to the first drop, is computed once."""

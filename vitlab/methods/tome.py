@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, pooled, read_after, start_from
 from vitlab.block import attention, mlp, qkv
 from vitlab.losses import cross_entropy
-from vitlab.merging import followed, match, merge, most, standing
+from vitlab.merging import Match, followed, match, merge, most, sets, standing
 from vitlab.method import own_point
 from vitlab.numbers import flag, plain, whole
 from vitlab.recipe import Recipe
-from vitlab.trace import Trace, check_trace
+from vitlab.trace import Judged, Trace, check_trace
 
 GONE = 0.8                                                  # share of the patches at the headline r: 13 for DeiT, as in the paper
 SHARES = (0.95, GONE, 0.65, 0.5, 0.35, 0.2, 0.0)            # of the points, cheapest first
@@ -103,7 +103,7 @@ class ToMe(nn.Module):
             q, k, v = qkv(block, x, some)
             mask = size.log().mT[:, None] if self.proportional and size is not None else None     # [B, 1, 1, T]
             x = x[:, :some] + attention(block, q, k, v, mask)
-            before = place
+            before, who = place, None
             if gone[layer] and some is None:
                 who = match(k, gone[layer], extra)
                 place = followed(place, who, x.shape[1]) if trace is not None else place
@@ -111,13 +111,20 @@ class ToMe(nn.Module):
             if trace is not None:
                 here, fed = standing(before, k.shape[2], extra), standing(place, x.shape[1], extra)
                 trace.add(layer, (side, side), here, q, k, fed=fed, extra=extra, mask=mask, pooled=pooled(self.vit),
-                          source=fed.gather(1, place - extra) if any(gone) else None)
+                          source=fed.gather(1, place - extra) if any(gone) else None,
+                          judged=None if who is None else pairs(who, here, gone[layer]))
             x = x + mlp(block, x)
         return head(self.vit, x, size[..., 0] if size is not None and pooled(self.vit) else None)
 
     def losses(self, images: Tensor, labels: Tensor, teacher: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
         """Cross-entropy at the net's own r; merging is an average like any pooling, and gradients flow through it."""
         yield {"ce": cross_entropy(self(images), labels)}
+
+
+def pairs(who: Match, here: Tensor, gone: int) -> Judged:
+    """By what it was decided which tokens merge; here [B, T - P]: which patch stands for each of them."""
+    first, second = sets(torch.cat([here[:, :1].expand(-1, who.prefix), here], 1), who.prefix)      # the prefix is in no set
+    return Judged("how alike the keys are", who.likeness, first, merge=gone, partner=second.gather(1, who.partner))
 
 
 RECIPE = Recipe(epochs=300, batch=1024, lr=1e-3, weight_decay=0.05, betas=(0.9, 0.999), warmup=5 / 300, min_lr=1e-5,

@@ -1,5 +1,6 @@
 """What becomes of one patch: where it takes part, where it is left out, and how the class token looks at it."""
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ class Moment(NamedTuple):
     rank: int
     of: int
     joined: tuple[int, int] | None = None       # row and column of the patch that stands for its token, where that is another
+    verdict: tuple[float, int, int] | None = None   # where the method judges it here: its score, its place by it, of how many
 
     @property
     def kind(self) -> str:
@@ -37,8 +39,14 @@ def moments(layers: Sequence[LayerTrace], patch: Sequence[int], grid: int) -> li
         found.append(Moment(part, bool(present[here]), bool(part.fed[0, here]),
                             0.0 if part.folded is None else float(part.folded[0, here]), float(looks[here]),
                             1 + int((looks[present] > looks[here]).sum()), int(present.sum()),
-                            None if stands in (here, -1) else divmod(stands, part.grid[1])))
+                            None if stands in (here, -1) else divmod(stands, part.grid[1]), verdict(part, here)))
     return found
+
+
+def verdict(part: LayerTrace, here: int) -> tuple[float, int, int] | None:
+    """What the method's own score says of a patch in a layer in which somebody goes by it."""
+    own = part.judged and part.judged.of(here)
+    return own if own and (part.judged.stay is None or part.judged.cut() < own[2]) else None
 
 
 def strip(life: Sequence[Moment], patch: Sequence[int], exits: Sequence[str] = (), hand: str = "") -> str:
@@ -49,10 +57,12 @@ def strip(life: Sequence[Moment], patch: Sequence[int], exits: Sequence[str] = (
             before = moment.layer.stages
             squares.append(f'<span class="vl-fact">{escape(stage(moment, exits))}</span>')
         words = f"layer {moment.layer.layer + 1}: {DOES[moment.kind]}" + (
+            f", {judged(moment)} by {moment.layer.judged.name}" if moment.verdict else
             f", rank {moment.rank} of {moment.of} in the class token's attention" if moment.attended and looked(moment) else "")
         squares.append(f'<span class="vl-moment vl-{moment.kind}" title="{escape(words)}"></span>')
     by_hand = f", {hand} by hand" if hand else ""
     told = f"<b>row {patch[0] + 1}, column {patch[1] + 1}</b>{by_hand} · {sentence(life, several, exits)}"
+    told += verdicts(life, several, exits)
     return f'<span class="vl-squares" aria-hidden="true">{"".join(squares)}</span> {told}'
 
 
@@ -62,9 +72,7 @@ DOES = {"in": "takes part", "merged": "part of another token", "dropped": "dropp
 
 def sentence(life: Sequence[Moment], several: bool = False, exits: Sequence[str] = ()) -> str:
     """What happens to the patch, change by change."""
-    def where(moment: Moment) -> str:
-        return (f"{stage(moment, exits)}, " if several else "") + f"layer {moment.layer.layer + 1}"
-
+    where = partial(place, several=several, exits=exits)
     told, there = [], True
     for moment, last in zip(life, [None, *life[:-1]]):
         if last is not None and moment.layer.stages != last.layer.stages:
@@ -73,12 +81,11 @@ def sentence(life: Sequence[Moment], several: bool = False, exits: Sequence[str]
             told.append(f"comes back in {where(moment)}")
         if moment.kind == "merged" and there:
             row, column = moment.joined
-            told.append(f"joins the token of row {row + 1}, column {column + 1} in {where(moment)}"
-                        + (rank(moment) if moment.attended else ""))
+            told.append(f"joins the token of row {row + 1}, column {column + 1} in {where(moment)}" + rank(moment))
         elif moment.kind == "dropped":
             told.append(f"dropped in {where(moment)}" + rank(moment))
         elif moment.kind in ("folded", "out") and there and not (last is not None and last.kind == "dropped"):
-            told.append(f"{DOES[moment.kind]} in {where(moment)}" + (rank(last) if last is not None and last.attended else ""))
+            told.append(f"{DOES[moment.kind]} in {where(moment)}" + ("" if last is None or moment.verdict else rank(last)))
         there = moment.fed
     end = life[-1]
     if end.fed:
@@ -86,9 +93,30 @@ def sentence(life: Sequence[Moment], several: bool = False, exits: Sequence[str]
     return "; ".join(told)
 
 
+def place(moment: Moment, several: bool, exits: Sequence[str]) -> str:
+    """Its layer, and its net where there are several."""
+    return (f"{stage(moment, exits)}, " if several else "") + f"layer {moment.layer.layer + 1}"
+
+
+def verdicts(life: Sequence[Moment], several: bool = False, exits: Sequence[str] = ()) -> str:
+    """Where the patch stood at each drop, by the method's own score, and who stayed there; "" where no score is told."""
+    told = [moment for moment in life if moment.verdict]
+    each = "; ".join(f"{judged(moment)} in {place(moment, several, exits)}" for moment in told)
+    return f" · by {told[0].layer.judged.name}: {each}" if told else ""
+
+
+def judged(moment: Moment) -> str:
+    """The patch's place by the method's own score, the score, and the cut."""
+    score, place, count = moment.verdict
+    held, cut = moment.layer.judged, moment.layer.judged.cut()
+    if held.above is not None:
+        return f"{score:.2f} where more than {cut:.2f} stays, rank {place} of {count}"
+    return f"rank {place} of {count} ({score:.2g}), {cut} {'stay' if held.merge is None else 'pairs merge'}"
+
+
 def rank(moment: Moment) -> str:
-    """How the class token looks at the patch there, where it looks at all."""
-    if not looked(moment):
+    """How the class token looks at the patch there, where it looks at all, and no score of the method's own is told."""
+    if moment.verdict or not moment.attended or not looked(moment):
         return ""
     number = moment.layer.layer + 1
     return f" (rank {moment.rank} of {moment.of} in layer {number}'s class attention, {100 * moment.share:.1f} %)"

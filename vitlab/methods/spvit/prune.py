@@ -16,6 +16,7 @@ from vitlab.methods.spvit.package import Package
 from vitlab.methods.spvit.selector import Others
 from vitlab.packed import Even, Packed
 from vitlab.tokens import take
+from vitlab.trace import Judged
 
 PREFIX, PACKAGE = -2, -1                                # instead of a patch's number
 
@@ -34,6 +35,7 @@ class Tokens(NamedTuple):
     worth: Tensor | None = None         # the scores of the patches that stayed, [B, n], where all images keep the same number
     patches: int = 0                    # how many there are on this grid, dropped ones too
     forced: Orders | None = None        # what a person says of them
+    judged: Callable[[str], Judged] | None = None       # its name -> the score by which the selector before this block chose
 
     def seen(self) -> Tensor | None:
         """All patches [B, N, D]: those that are there as they are, the others as they were when they were dropped."""
@@ -90,7 +92,8 @@ def by_count(t: Tokens, score: Score, count: int, prefix: int, package: Package)
             x, kept = [*x, new], [*kept, torch.full_like(ids[:, :1], PACKAGE)]
     kept = torch.cat(kept, 1)
     return t._replace(x=torch.cat(x, 1), ids=kept, packages=kept.shape[1] - prefix - top.shape[1], left=t.seen(),
-                      folded=partial(spread, ids[:, :patches], weight), worth=value.gather(1, top))
+                      folded=partial(spread, ids[:, :patches], weight), worth=value.gather(1, top),
+                      judged=partial(Judged, score=value, ids=ids[:, :patches], stay=count))
 
 
 def highest(score: Tensor, count: int) -> Tensor:
@@ -130,7 +133,8 @@ def by_score(t: Tokens, score: Score, factor: float, prefix: int, package: Packa
     lengths = lengths.tolist()                                             # waits for the device, once a selector
     order = owner.where(there, len(lengths)).argsort(stable=True)[:sum(lengths)]     # each image's package behind its patches
     return t._replace(x=x[None, order], ids=ids[None, order], rows=Packed(lengths, x.device), left=t.seen(),
-                      folded=partial(unpacked, inner, t.ids[:, body], weight[None]))
+                      folded=partial(unpacked, inner, t.ids[:, body], weight[None]),
+                      judged=partial(ragged, inner, t.ids[:, body], value[None], count))
 
 
 def deserved(total: Tensor, factor: float) -> Tensor:
@@ -203,3 +207,10 @@ def spread(ids: Tensor, values: Tensor, patches: int) -> Tensor:
 def unpacked(rows: Packed, ids: Tensor, values: Tensor, patches: int) -> Tensor:
     """The same of packed ids and values, both [1, T]."""
     return spread(rows.padded(ids, PACKAGE)[0], rows.padded(values)[0], patches)
+
+
+def ragged(rows: Packed, ids: Tensor, values: Tensor, count: Tensor, name: str) -> Judged:
+    """How packed scores [1, T] decided, of which image how many [B] stay."""
+    ids, score = rows.padded(ids, PACKAGE)[0], rows.padded(values)[0]
+    patch = ids >= 0
+    return Judged(name, score.where(patch, float("nan")), ids, stay=torch.minimum(count, patch.sum(1)).long())

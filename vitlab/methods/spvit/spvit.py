@@ -279,7 +279,8 @@ class SPViT(nn.Module):
     def note(self, trace: Trace, layer: int, side: int, t: Tokens, q: Tensor, k: Tensor) -> None:
         """Write one block, on a grid of side x side patches, into a trace."""
         folded = None if t.folded is None else t.folded(side * side)
-        told = {"extra": 0, "folded": folded, "pooled": pooled(self.vit)}
+        judged = None if t.folded is None else t.judged("its selector's score" if self.selectors else "a random score")
+        told = {"extra": 0, "folded": folded, "pooled": pooled(self.vit), "judged": judged}
         if isinstance(t.rows, Even):
             trace.add(layer, (side, side), t.ids, q, k, **told)
             return

@@ -5,6 +5,7 @@ taken go through the block by themselves, and come back to their places among th
 Letters: B images · T tokens of an image · n taken, the same number in each · D width.
 """
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from vitlab.forced import Orders
 from vitlab.packed import Even, Packed
 from vitlab.tokens import put, take
+from vitlab.trace import Judged
 
 
 class Some(NamedTuple):
@@ -21,6 +23,7 @@ class Some(NamedTuple):
 
     index: Tensor
     rows: Even | Packed
+    judged: Callable[[], Judged] | None = None      # by what they were chosen
 
     def taken(self, x: Tensor) -> Tensor:
         """[B, T, ...] -> [B, n, ...], or packed [1, sum of n, ...]."""
@@ -37,10 +40,10 @@ Rule = Callable[[int, Tensor, Tensor, int], Some]
 # gate, log-odds [B, n], who may take part [B, n], how many tokens before these are not asked -> who takes part
 
 
-def some(takes_part: Tensor) -> Some:
+def some(takes_part: Tensor, judged: Callable[[], Judged] | None = None) -> Some:
     """The tokens that take part, bool [B, T], in one row; none of an image is allowed."""
     lengths = takes_part.sum(1).tolist()                                   # waits for the device, once a gate
-    return Some(takes_part.flatten().nonzero_static(size=sum(lengths)).mT, Packed(lengths, takes_part.device))
+    return Some(takes_part.flatten().nonzero_static(size=sum(lengths)).mT, Packed(lengths, takes_part.device), judged)
 
 
 def best(odds: Tensor, count: int, prefix: int, side: int = 0, forced: Orders | None = None) -> Some:
@@ -50,7 +53,7 @@ def best(odds: Tensor, count: int, prefix: int, side: int = 0, forced: Orders | 
     """
     first = torch.arange(prefix, device=odds.device).expand(odds.shape[0], -1)
     top = highest(odds, count) if forced is None else forced.pick(highest, odds, count, patches(odds, side), side)
-    return Some(torch.cat([first, prefix + top], 1), Even())
+    return Some(torch.cat([first, prefix + top], 1), Even(), partial(said, odds, side, stay=count))
 
 
 def above(thresholds: Sequence[float], side: int = 0, forced: Orders | None = None) -> Rule:
@@ -58,8 +61,14 @@ def above(thresholds: Sequence[float], side: int = 0, forced: Orders | None = No
     def rule(gate: int, odds: Tensor, may: Tensor, before: int) -> Some:
         stays = (odds > thresholds[gate]) & may
         stays = stays if forced is None else forced.over(stays, patches(odds, side), side)
-        return some(F.pad(stays, (before, 0), value=True))
+        return some(F.pad(stays, (before, 0), value=True), partial(said, odds, side, may, above=thresholds[gate]))
     return rule
+
+
+def said(odds: Tensor, side: int, may: Tensor | None = None, **cut: float) -> Judged:
+    """How log-odds [B, n] decided, of who may take part [B, n] (None: who has any above -inf)."""
+    asked = odds > float("-inf") if may is None else may
+    return Judged("its gate's log-odds", odds.where(asked, float("nan")), patches(odds, side), **cut)
 
 
 def highest(odds: Tensor, count: int) -> Tensor:

@@ -235,10 +235,11 @@ class SViT(nn.Module):
         """Write one block into a trace: who took part, and whom the class token looked at."""
         side = grid(self.vit)
         there, ids = t.takes_part(), torch.arange(side * side, device=q.device)
+        judged = t.who.judged() if layer in self.at and t.who.judged is not None else None   # not of one's own rule
         if t.who is not None:
             q, k = (t.who.back(p.new_zeros(*t.x.shape[:2], *p.shape[1::2]), p.transpose(1, 2)).transpose(1, 2) for p in (q, k))
         trace.add(layer, (side, side), ids.where(there[:, self.prefix:], -1), q, k, extra=self.prefix, mask=there[:, None, None],
-                  order=None if t.who is None else t.who.index)
+                  order=None if t.who is None else t.who.index, judged=judged)
 
     def token_macs(self, trace: Trace) -> Tensor:
         """Multiply-adds [B] of the blocks, by how many tokens took part; gates ask all, whatever they say."""
