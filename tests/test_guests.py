@@ -64,6 +64,7 @@ def test_what_a_guest_is_wrong_about_is_no_slice(panel):
         with pytest.raises(ValueError, match="animals knows none of these pictures' classes"):
             panel.slice(**words)
     assert panel.slice("unsure").wait(QUICK) and len(panel.rows) == len(panel.images)
+    assert "net(images, " in panel.view.code.value             # for_net would refuse the set
 
 
 def test_a_sweep_of_others_is_not_a_guests(net, images):  # noqa: F811

@@ -67,14 +67,14 @@ def test_a_photo_is_answered_from_a_file_and_from_bytes(name, photo, tmp_path):
 
 def test_in_the_explorer_they_stand_beside_the_nets_for_shapes_and_answer_an_upload(photo):
     nets = {"supervit": vitlab.load(ROOT / "data" / "checkpoints" / "supervit_shapes.safetensors"),
-            **{f"{name}, photos": cifar(name) for name in PHOTOS}}
+            **{f"{name} · photos": cifar(name) for name in PHOTOS}}
     panel = explore(nets, vitlab.data.shapes("test", difficulty=1.0, n=12), batch=1)
     assert panel.wait(QUICK), panel.last_error
     assert panel.result["right"] in (True, False)
     panel.controls.upload.file = {"name": "mine.jpg", "content": memoryview(photo)}
     for name in PHOTOS:
-        assert panel.set(model=f"{name}, photos").wait(QUICK), panel.last_error
-        told = vitlab.predict(nets[f"{name}, photos"], photo, panel.result["point"])
+        assert panel.set(model=f"{name} · photos").wait(QUICK), panel.last_error
+        told = vitlab.predict(nets[f"{name} · photos"], photo, panel.result["point"])
         assert (panel.result["image"], panel.result["right"]) == ("mine.jpg", None)
         assert panel.result["prediction"] == told.name[0]
         assert panel.result["confidence"] == pytest.approx(told.confidence[0], abs=1e-4)

@@ -35,7 +35,7 @@ def leaf(view: View, twin: Twin, gaze: Gaze, assigned: str, ask: Ask, walk: str 
                        hand=f'<p class="vl-hand">{view.hand.value}</p>' if view.hand.value else "",
                        walk=f'<p class="vl-life">{walk}</p>' if walk else "",
                        beside=f'<div class="vl-row">{twins}{twin.table.value}</div>' if twin.seen else "",
-                       pictures=pictures, life=view.life.value, code=text.code(ask), inside=inside(gaze),
+                       pictures=pictures, life=view.life.value, code=view.code.value, inside=inside(gaze),
                        assigned=told("assigned", assigned) if assigned else "",
                        figure=drawn(view.figure, True),
                        depth=f'<p class="vl-life">{view.knew.value}</p>{drawn(view.deep, False)}' if open else "")

@@ -129,10 +129,13 @@ def fact(words: str) -> str:
     return f'<span class="vl-fact">{escape(words)}</span>'
 
 
-def code(ask: Ask) -> str:
-    """The line that gives the logits of this point, and of what is forced; where pictures are walked through, of this one."""
+def code(ask: Ask, guest: bool = False) -> str:
+    """The line that gives the logits of this point, and of what is forced; where pictures are walked through, of this one.
+
+    guest: the net is made for other pictures than the set's.
+    """
     net = f"vitlab.Forced(net, {ask.hand.code})" if ask.hand else "net"
-    walked = ask.slice is not None and not isinstance(ask.image, Upload)
+    walked = ask.slice is not None and not isinstance(ask.image, Upload) and not guest
     images = f"data.for_net(net).images([{ask.image}])" if walked else "images"
     return f'{fact("in code:")} <code class="vl-code">logits = {net}({images}, net.{escape(repr(ask.point))})</code>'
 

@@ -48,7 +48,7 @@ class View:
 
     def show_answer(self, ask: Ask, look: Look, named: Callable[[int], str], exits: Sequence[str]) -> None:
         """The sentence about the image, and the line of code; `named` gives a class's name, `exits` those of exits, if any."""
-        self.answer.value, self.code.value = text.answer(look, named, exits), text.code(ask)
+        self.answer.value, self.code.value = text.answer(look, named, exits), text.code(ask, bool(look.subject.told))
         self.captions["attribution"].value = text.caption(f"red speaks for “{named(look.prediction)}”")
 
     def show_layer(self, look: Look, place: int, exits: Sequence[str]) -> None:
