@@ -59,6 +59,16 @@ def test_it_gives_way_under_load_and_comes_back():
     assert rate == pytest.approx(90, rel=0.15) and used[-1] == POINTS[2]
 
 
+def test_it_hears_of_the_few_batches_that_wait_for_their_turn():
+    """Beside another process three batches of four are in time and one waits: half the speed, of which a median knows nothing."""
+    world = World()
+    governor = Governor(world, TABLE, images_per_s=90, clock=lambda: world.time)
+    world.noise = itertools.cycle((1.0, 1.0, 1.0, 5.0))
+    served(world, governor, 90, 3)
+    rate, used = served(world, governor, 90, 20)
+    assert rate == pytest.approx(90, rel=0.05) and set(used) == {POINTS[1]}
+
+
 def test_it_never_switches_more_than_once_in_its_patience():
     world = World()
     governor = Governor(world, TABLE, images_per_s=90, clock=lambda: world.time)

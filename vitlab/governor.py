@@ -20,7 +20,7 @@ from vitlab.measure.speed import synchronise
 from vitlab.numbers import real
 from vitlab.threads import Threads
 
-RECENT = 8          # batches of whose slowness the median is taken
+RECENT = 1.0        # seconds of batches of which the slowness is taken, the batch before them included
 MARGIN = 0.05       # by which a point must promise more than is asked, so that noise does not break the promise
 UP = 0.08           # the same of a more accurate point than the one that answers, which itself needs none: they would take turns
 
@@ -55,7 +55,7 @@ class Governor:
         self.known = known(method, table)
         self.target = None if images_per_s is None else real(images_per_s, "images_per_s", 1e-9)
         self.limit = None if milliseconds is None else real(milliseconds, "milliseconds", 1e-9) / 1000
-        self.patience, self.slower = real(patience, "patience"), deque(maxlen=RECENT)
+        self.patience, self.slower = real(patience, "patience"), deque()      # of late: (when, took, seconds on a quiet machine)
         fixed = next(method.parameters()).device.type != "cpu" or torch.are_deterministic_algorithms_enabled()
         self.threads = Threads(torch.get_num_threads(), fixed, lambda count: self.slower.clear(), clock, in_a_row=2)
         self.steps: list[Step] = []
@@ -76,17 +76,20 @@ class Governor:
         finally:
             torch.set_num_threads(most)
         end = self.clock()
-        slower = (end - begin) / (len(images) / self.known[self.point][1])
-        self.slower.append(slower)
+        alone = len(images) / self.known[self.point][1]
+        self.slower.append((end, end - begin, alone))
+        while len(self.slower) > 1 and self.slower[1][0] < end - RECENT:
+            self.slower.popleft()
         self.steps.append(Step(end - self.began, self.point, end - begin, len(images), self.now, threads))
         if not self.threads.fixed:
-            self.threads.told(slower)                       # points differ in time, but not in how much slower they are
+            self.threads.told((end - begin) / alone)        # points differ in time, but not in how much slower they are
         return logits
 
     @property
     def now(self) -> float:
-        """How many times slower the machine is than it was when the table was measured: the median of the last batches."""
-        return sorted(self.slower)[len(self.slower) // 2] if self.slower else 1.0
+        """How many times slower the machine is than it was when the table was measured: the time that the last batches took over
+        what they would have taken. Not a median: beside another process most are in time and some wait for their turn."""
+        return sum(took for _, took, _ in self.slower) / sum(alone for *_, alone in self.slower) if self.slower else 1.0
 
     def choose(self, time: float, batch: int) -> None:
         """The most accurate point that keeps the promise at today's speed, else the fastest; not before patience is over."""
