@@ -317,14 +317,18 @@ def jump(page, panel):
     plot = panel.locator(".vl-view .vl-plots")
     plot.scroll_into_view_if_needed()
     here, before = page.evaluate(RING), page.evaluate(STANDS)
-    x, y, cost = max(page.evaluate(MARKS), key=lambda mark: abs(mark[2] - (here or 0)))
-    assert cost != here
-    page.mouse.move(x - 8, y - 8)
-    page.mouse.move(x, y)
-    page.wait_for_timeout(200)                                             # plotly has seen what is under the mouse
-    page.evaluate(JUMPED)
-    page.mouse.click(x, y)
-    until(page, "() => window.vlJump !== null", polling="raf")
+    for _ in range(5):                                                     # a figure that is just drawn anew hears no click
+        x, y, cost = max(page.evaluate(MARKS), key=lambda mark: abs(mark[2] - (here or 0)))
+        assert cost != here
+        page.mouse.move(x - 8, y - 8)
+        page.mouse.move(x, y)
+        page.wait_for_timeout(300)                                         # plotly has seen what is under the mouse
+        page.evaluate(JUMPED)
+        page.mouse.click(x, y)
+        page.wait_for_timeout(2000)
+        if page.evaluate("window.vlJump !== null"):
+            break
+    until(page, "() => window.vlJump !== null", polling="raf", seconds=20)
     print(f"from a mark to the sliders: {page.evaluate('window.vlJump'):.0f} ms")
     until(page, RINGED, arg=cost)
     until(page, SETTLED)

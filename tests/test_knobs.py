@@ -44,7 +44,8 @@ CALLS = [
     (lengths.oracle, {"unsolved": "smallest"}), (lengths.learned, {"cost_weight": 0.0, "gmacs": 0.0}),
     (budget.solve, {"how": "exhaustive", "seed": 0}), (budget.curve, {"how": "exhaustive", "seed": 0}),
     (budget.genetic, {"seed": 0}), (budget.random_like, {"seed": 0}),
-    (Trace.add, {"fed": None, "extra": 1, "mask": None, "folded": None, "source": None, "pooled": False, "order": None}),
+    (Trace.add, {"fed": None, "extra": 1, "mask": None, "folded": None, "source": None, "pooled": False, "order": None,
+                 "judged": None}),
     (vitlab.fit, {"val": None, "teacher": None, "out": None, "resume": True, "replicas": None}),
 ]
 

@@ -77,7 +77,8 @@ def test_speed_is_drawn_batch_by_batch_beside_its_promise():
 
 
 def test_the_panel_says_when_the_class_token_is_left_out_of_a_block():
-    look = SimpleNamespace(subject=SimpleNamespace(picture=np.zeros((8, 8, 3), np.uint8)), layers=[
+    look = SimpleNamespace(subject=SimpleNamespace(picture=np.zeros((8, 8, 3), np.uint8)),
+                           name=lambda place, exits: f"layer {place + 1}", layers=[
         LayerTrace(0, layer, (2, 2), torch.ones(1, 4, dtype=torch.bool), torch.ones(1, 4, dtype=torch.bool),
                    torch.full((1, 4), attention), torch.ones(1)) for layer, attention in enumerate((0.2, 0.0))])
     view = View(None)

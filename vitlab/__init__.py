@@ -9,8 +9,7 @@
   inside     backbones, official, block, tokens, cascade, methods
 
 help(vitlab.create) and the like say more. Letters: B images · P prefix tokens (class, distillation) · N patches · T = P + N
-tokens · H heads · d head width · D model width · L blocks · K classes. Importing vitlab is cheap: a name is loaded when it is
-first used.
+tokens · H heads · d head width · D model width · L blocks · K classes. A name is loaded when it is first used.
 """
 from importlib import import_module
 

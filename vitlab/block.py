@@ -80,8 +80,10 @@ def mlp(block: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Tensor:
             x = step(x)
         return x
 
-    token = 4 * block.mlp.fc1.weight.shape[0]                              # bytes
-    if at_once(x) or block.training or x.shape[0] * x.shape[1] * token <= ROOM or watched(*steps):
+    if at_once(x) or block.training:
+        return update(x)
+    token = 4 * max(weight.shape[0] for weight in block.mlp.parameters())  # bytes of the widest layer
+    if x.shape[0] * x.shape[1] * token <= ROOM or watched(*steps):
         return update(x)
     return in_pieces(update, x[0], token, ROOM)[None] if len(x) == 1 else in_pieces(update, x, token * x.shape[1], ROOM)
 
