@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from browser import browser, chromium
+from browser import browser, missing
 
 import vitlab
 from vitlab import measure, plots
@@ -91,9 +91,8 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(table, tmp_path, monke
 
 @pytest.mark.browser
 def test_opened_from_the_disk_without_a_network_it_draws_its_plots(page):
-    if chromium() is None:
-        pytest.skip("no Chromium or Chrome is on the PATH")
-    pytest.importorskip("playwright")
+    if reason := missing():
+        (pytest.fail if os.environ.get("VITLAB_REQUIRE_BROWSER") == "1" else pytest.skip)(f"no browser test: {reason}")
     with browser() as window:
         context = window.new_context(offline=True, viewport={"width": 700, "height": 1000})
         view, complaints = context.new_page(), []
