@@ -9,7 +9,8 @@ import vitlab
 from vitlab import backbones, budget, cascade
 from vitlab.backbones import by_the_book
 from vitlab.measure import audit, exits, parameters
-from vitlab.methods.dvt.reuse import Enlarge, Naive, Reuse
+from vitlab.methods.dvt.enlarge import Enlarge, Naive
+from vitlab.methods.dvt.reuse import Reuse
 
 SMALL = (4, 5, 7)
 Point = vitlab.DVT.Point

@@ -97,7 +97,7 @@ def test_the_trace_of_dvt_shows_attention_with_the_relations_it_adds():
     for layer, part in enumerate(stage.vit.blocks):
         q, k, v = block.qkv(part, x)
         logits = block.attention_logits(q, k)
-        weights = (logits + stage.relations.bias(layer, low)).softmax(-1)
+        weights = (logits + stage.relations.bias(layer, low)()).softmax(-1)
         shown = next(seen for seen in trace.layers if (seen.stage, seen.layer) == (1, layer)).cls
         torch.testing.assert_close(shown, weights[:, :, 0, 1:].mean(1), atol=1e-5, rtol=1e-4)
         assert (shown - logits.softmax(-1)[:, :, 0, 1:].mean(1)).abs().max() > 1e-3     # without them it is another picture

@@ -128,7 +128,7 @@ def test_what_a_cascade_hands_on_is_in_them(monkeypatch):
     depth = len(net.vit.blocks)
     assert len(trace.layers) == 2 * depth
     for place in (0, depth, 2 * depth - 1):
-        bias = 0.0 if place < depth or biases[place - depth] is None else biases[place - depth][0]
+        bias = 0.0 if place < depth or biases[place - depth] is None else biases[place - depth]()[0]
         by_hand, side = softmax(q[place], k[place], bias), trace.layers[place].grid[0]
         rows = measure.attention_rows(net, image, 2, place=place, grid=side)
         same(rows.cls, by_hand[:, 0, 1:])

@@ -26,11 +26,13 @@ from torch import Tensor, nn
 
 from vitlab import cascade
 from vitlab.backbones import check_backbone, check_images, embed, grid, head, image_size, read_after, sibling
-from vitlab.block import attend, attention, attention_logits, mlp, qkv
+from vitlab.block import mlp, qkv
 from vitlab.cascade import CRITERIA, Point
 from vitlab.losses import cross_entropy
 from vitlab.method import own_point
-from vitlab.methods.dvt.reuse import Context, Enlarge, Naive, Relations, Reuse, check_widen, layers_of, start, widen
+from vitlab.methods.dvt.enlarge import Enlarge, Naive
+from vitlab.methods.dvt.related import Handed, related
+from vitlab.methods.dvt.reuse import Context, Relations, Reuse, check_widen, layers_of, start, widen
 from vitlab.numbers import flag, plain, whole, wholes
 from vitlab.recipe import Recipe
 from vitlab.trace import Trace
@@ -57,27 +59,21 @@ class Stage(nn.Module):
         side, extra = grid(self.vit), self.vit.num_prefix_tokens
         ids = torch.arange(side * side, device=images.device).expand(images.shape[0], -1)
         low = None if self.relations is None else self.relations(up.relations)
-        features, relations = [], []
+        features, handed = [], Handed(len(self.hands_on))
         x = embed(self.vit, images)                                        # [b, P + N, D]
         for layer, block in enumerate(self.vit.blocks):
             some = read_after(self.vit, layer) if self.final and trace is None else None
             q, k, v = qkv(block, x, some)
             bias = None if low is None else self.relations.bias(layer, low, some)
-            if layer in self.hands_on:
-                logits = attention_logits(q, k) if bias is None else attention_logits(q, k) + bias
-                relations.append(logits)
-                x = x + attend(block, logits.softmax(-1), v)
-            else:
-                x = x[:, :some] + attention(block, q, k, v, bias)
+            x = x[:, :some] + related(block, q, k, v, bias, handed if layer in self.hands_on else None)
             if trace is not None:
-                trace.add(layer, (side, side), ids, q, k, extra=extra, mask=bias)
+                trace.add(layer, (side, side), ids, q, k, extra=extra, mask=bias and bias())
             if self.context is not None and str(layer) in self.context.nets:
                 x = x + mlp(block, torch.cat([x, self.context(layer, up.features, some)], -1))
             else:
                 x = x + mlp(block, x)
             features.append(x)
-        return head(self.vit, x), Reuse(features if self.layerwise else features[-1:],
-                                        torch.cat(relations, 1) if relations else None)
+        return head(self.vit, x), Reuse(features if self.layerwise else features[-1:], handed.all())
 
 
 GRIDS_RULE = "grids must be at least two ascending numbers of patches per side, such as (7, 10, 14)"

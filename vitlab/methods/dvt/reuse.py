@@ -1,5 +1,5 @@
-"""What a stage of DVT reads of the stage before: its features, its relations, and both on a finer grid (Sec. 3, Figs. 3 to 5)."""
-from collections.abc import Sequence
+"""What a stage of DVT reads of the stage before: its features and its relations (Sec. 3, Figs. 3 and 4)."""
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vitlab.backbones import counting, start_from
-from vitlab.pieces import CACHE, at_once
+from vitlab.methods.dvt.enlarge import Enlarge
+from vitlab.pieces import CACHE
 
 
 def layers_of(which: str, depth: int) -> list[int]:
@@ -17,82 +18,6 @@ def layers_of(which: str, depth: int) -> list[int]:
     half = depth // 2
     return {"all": list(range(depth)), "same": list(range(depth)), "first": [0], "final": [depth - 1],
             "shallow": list(range(half)), "deep": list(range(half, depth))}[which]
-
-
-class Enlarge(nn.Module):
-    """A finer grid on the last but one axis (Fig. 5): [..., P + old², C] -> [..., P + new², C], prefix rows untouched.
-
-    how: "grid", two taps per axis; "official", the same numbers by the code's slower operators, which fvcore counts.
-    """
-
-    def __init__(self, old: int, new: int, prefix: int, how: str = "grid"):
-        super().__init__()
-        self.old, self.new, self.prefix, self.how = old, new, prefix, how
-        taps = [[cell // 2 for cell in range(2 * old * i // new, -(-2 * old * (i + 1) // new))] for i in range(new)]
-        self.register_buffer("low", torch.tensor([t[0] for t in taps]), persistent=False)
-        self.register_buffer("high", torch.tensor([t[-1] for t in taps]), persistent=False)
-        share = [t.count(t[-1]) / len(t) if t[-1] > t[0] else 0.0 for t in taps]
-        self.register_buffer("share", torch.tensor(share)[:, None], persistent=False)
-        self.register_buffer("taps", Enlarge.forward(self, torch.eye(prefix + old ** 2)), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        cells, width = x[..., self.prefix:, :], x.shape[-1]
-        if self.how == "official":
-            picture = cells.mT.reshape(-1, 1, self.old, self.old)
-            picture = F.adaptive_avg_pool2d(F.interpolate(picture, scale_factor=2.0), self.new)
-            cells = picture.reshape(*x.shape[:-2], width, -1).mT
-        else:
-            rows = self.between(cells.reshape(-1, self.old, self.old * width))              # [n, new, old * C]
-            cells = self.between(rows.reshape(-1, self.old, width)).reshape(*x.shape[:-2], -1, width)
-        return torch.cat([x[..., :self.prefix, :], cells], -2)
-
-    def between(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """Two taps on the last axis but one: [..., old, C] -> [..., new, C]; out: where to write it."""
-        return torch.lerp(x.index_select(-2, self.low), x.index_select(-2, self.high), self.share.to(x.dtype), out=out)
-
-    def rows(self, x: Tensor, out: Tensor) -> None:
-        """[b, H, P + old², C] -> [b, H, P + new², C], written where it is to stand."""
-        out[..., :self.prefix, :] = x[..., :self.prefix, :]
-        between = self.between(x[..., self.prefix:, :].reshape(-1, self.old, self.old * x.shape[-1]))      # [n, new, old * C]
-        between = between.reshape(*x.shape[:2], self.new, self.old, x.shape[-1])
-        self.between(between, out[..., self.prefix:, :].unflatten(-2, (self.new, self.new)))
-
-    def both(self, relation: Tensor) -> Tensor:
-        """Queries and keys of attention logits: [B, H, P + old², P + old²] -> [B, H, P + new², P + new²].
-
-        As matrix products, which are no part of the cost that papers count: for training, and on a GPU, where the two taps were
-        half of a cascade's time, both of them; else that of the keys, of so many images at a time that they stay in the cache.
-        """
-        if self.how == "official" or counting():
-            return self.rows_and_columns(relation)
-        taps, full = self.taps.to(relation.dtype), len(self.taps)
-        if torch.is_grad_enabled() or relation.device.type != "cpu":
-            return taps @ (relation @ taps.mT)
-        if at_once(relation):                                              # a graph
-            return self.rows_and_columns(relation)
-        out = (relation[:1, :1] @ taps.mT).new_empty(*relation.shape[:2], full, full)          # autocast's kind of numbers
-        few = max(3 * CACHE // (4 * relation.shape[1] * full ** 2), 1)
-        for part, place in zip(relation.split(few), out.split(few), strict=True):
-            self.rows(part @ taps.mT, place)
-        return out
-
-    def rows_and_columns(self, relation: Tensor) -> Tensor:
-        """Keys, then queries."""
-        return self(self(relation.mT.contiguous()).mT.contiguous())
-
-    def first(self, relation: Tensor, some: int) -> Tensor:
-        """The same of the first `some` queries, prefix tokens all: [B, H, some, P + new²]."""
-        return self(relation[..., :some, :].mT.contiguous()).mT
-
-
-class Naive(Enlarge):
-    """Table 8's mistake: the block of patch-to-patch logits resized as one picture; its class rows and columns as above."""
-
-    def both(self, relation: Tensor) -> Tensor:
-        p, right = self.prefix, super().both(relation)
-        middle = F.interpolate(relation[..., p:, p:], size=(self.new ** 2, self.new ** 2))
-        bottom = torch.cat([right[..., p:, :p], middle], -1)
-        return torch.cat([right[..., :p, :], bottom], -2)
 
 
 @dataclass
@@ -164,7 +89,7 @@ class Relations(nn.Module):
         if relations.device.type != "cpu":
             return channels_last(self.net, relations)
         flat = relations.flatten(2)                                        # [B, M, T * T]
-        few = max(CACHE // (8 * self.hidden), 1)
+        few = max(2 * CACHE // (8 * self.hidden), 1)
         if torch.is_grad_enabled() or flat.shape[2] <= few:
             return pointwise(self.net, flat).unflatten(2, relations.shape[2:])
         out = flat.new_empty(len(flat), self.heads * len(self.layers), flat.shape[2])
@@ -173,16 +98,17 @@ class Relations(nn.Module):
                 piece.copy_(pointwise(self.net, part))
         return out.unflatten(2, relations.shape[2:])
 
-    def bias(self, layer: int, low: Tensor, some: int | None = None) -> Tensor | None:
-        """What is added to one block's logits, [B, H, T', T'] on this stage's grid; None where it reuses none.
+    def bias(self, layer: int, low: Tensor, some: int | None = None) -> Callable[..., Tensor] | None:
+        """What is added to one block's logits, on this stage's grid; None where it reuses none.
 
+        A function of the images' rows (default: all) -> [b, H, T', T'], so that never more of it is there than is wanted.
         some: only of that many queries, prefix tokens all.
         """
         if layer not in self.layers:
             return None
         first = self.layers.index(layer) * self.heads
         own = low[:, first:first + self.heads]
-        return self.enlarge.both(own) if some is None else self.enlarge.first(own, some)
+        return lambda rows=slice(None): self.enlarge.both(own[rows]) if some is None else self.enlarge.first(own[rows], some)
 
 
 def pointwise(net: nn.Module, x: Tensor) -> Tensor:
