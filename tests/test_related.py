@@ -64,6 +64,29 @@ def test_a_cascade_says_the_same_with_and_without_gradients(monkeypatch, grids, 
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize(("few", "groups"), [(1, [1] * 5), (2, [2, 2, 1]), (4, [3, 2]), (5, [5])])
+def test_a_cascade_goes_by_groups_whose_relations_have_room(monkeypatch, few, groups):
+    torch.manual_seed(0)
+    net, images = vitlab.create("dvt", "micro_patch8", num_classes=10).eval(), pictures(5)
+    up = net.stages[1](images, net.stages[0](images, None)[1])[1]
+    assert net.handed() == 4 * up.relations[0].numel()
+    scores = next(iter(net.exits(images))).softmax(-1).amax(-1).sort().values
+    point, seen = net.Point((scores[1:3].mean().item(), 0.99)), []         # some leave, some stay
+    trace, real = vitlab.Trace(), dvt.Stage.forward
+    truth = net(images, point, trace)
+    assert 0 < trace.exit.gt(0).sum() < 5
+    monkeypatch.setattr(dvt, "ROOM", few * net.handed())
+    monkeypatch.setattr(dvt.Stage, "forward", lambda stage, x, *rest: seen.append((stage, len(x))) or real(stage, x, *rest))
+    torch.testing.assert_close(net(images, point), truth, atol=1e-5, rtol=1e-4)
+    assert [n for stage, n in seen if stage is net.stages[0]] == groups
+    seen.clear()
+    hook = net.vit.blocks[0].register_forward_hook(lambda *_: None)
+    net(images, point)
+    assert [n for stage, n in seen if stage is net.stages[0]] == [5]       # who looks sees the whole batch
+    hook.remove()
+
+
+@torch.inference_mode()
 def test_in_half_precision_it_is_the_equations_to_its_rounding(monkeypatch):
     torch.manual_seed(0)
     net, images = vitlab.create("dvt", "micro_patch8", num_classes=10).eval(), pictures(5)

@@ -28,6 +28,7 @@ def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, size: int, room: 
     few = max((2 * CACHE if room is None else room) // max(size, 1), 1)
     if len(x) <= few:
         return function(x)
+    few = -(-len(x) // -(-len(x) // few))                                  # pieces of one size
     first = function(x[:few])
     out = first.new_empty(len(x), *first.shape[1:])
     out[:few] = first

@@ -34,6 +34,7 @@ from vitlab.methods.dvt.enlarge import Enlarge, Naive
 from vitlab.methods.dvt.related import Handed, related
 from vitlab.methods.dvt.reuse import Context, Relations, Reuse, check_widen, layers_of, start, widen
 from vitlab.numbers import flag, plain, whole, wholes
+from vitlab.pieces import in_pieces, watched
 from vitlab.recipe import Recipe
 from vitlab.trace import Trace
 from vitlab.words import one_of
@@ -76,6 +77,7 @@ class Stage(nn.Module):
         return head(self.vit, x), Reuse(features if self.layerwise else features[-1:], handed.all())
 
 
+ROOM = 96 * 2 ** 20     # bytes of relations at a time: with more of them a CPU waits for memory
 GRIDS_RULE = "grids must be at least two ascending numbers of patches per side, such as (7, 10, 14)"
 
 
@@ -198,7 +200,13 @@ class DVT(nn.Module):
         """Logits [B, K] of normalised images [B, 3, S, S]; None runs every image to the last exit (Sec. 3.3)."""
         thresholds = self.check(point).thresholds
         check_images(images, image_size(self.vit), self.vit.cls_token)
-        return cascade.run(self.steps(), images, thresholds, trace, self.criterion)
+        answer = partial(cascade.run, self.steps(), thresholds=thresholds, trace=trace, criterion=self.criterion)
+        return answer(images) if trace is not None or watched(self) else in_pieces(answer, images, self.handed(), ROOM)
+
+    def handed(self) -> int:
+        """Bytes of the largest relations that a stage hands on of one image."""
+        return max(4 * len(stage.hands_on) * stage.vit.blocks[0].attn.num_heads * (
+            grid(stage.vit) ** 2 + stage.vit.num_prefix_tokens) ** 2 for stage in self.stages)
 
     def exits(self, images: Tensor) -> Iterator[Tensor]:
         """Logits [B, K] of every exit, no image leaving."""
