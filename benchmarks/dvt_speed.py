@@ -1,15 +1,15 @@
 """Does leaving early save time? DVT on T2T-ViT-12 and DeiT-S.  python benchmarks/dvt_speed.py [device] [precision]
 
 Random weights; thresholds are set on the batch itself so that half of the images leave at each exit but the last. The cascade at
-these thresholds races the one that runs every image to its last exit, and the single net of the finest grid. `over_single` is the
-images/s over that net's, `promised_single` what the multiply-adds say of it. Writes
+these thresholds races the one that runs every image to its last exit, the single net of the finest grid, and that net by timm's own
+forward ("timm's"). `over_single` is the images/s over the single net's, `promised_single` what the multiply-adds say of it. Writes
 data/results/dvt_speed_<device>_<precision>.csv.
 """
 import sys
 
 import pandas as pd
 import torch
-from outsiders import pictures
+from outsiders import Timm, pictures
 
 import vitlab
 from vitlab.cascade import confidence, stop_at
@@ -40,6 +40,7 @@ def main(device: str = "cpu", precision: str = "fp32") -> None:
         last = net.Point(stop_at(len(grids) - 1, len(grids)))
         entries = {"full": (net, last), "half leave": (net, net.Point(halves(net, images))), "single net": (single, None)}
         cost = {name: vitlab.gmacs(which, images, point).mean() for name, (which, point) in entries.items()}
+        entries["timm's"], cost["timm's"] = (Timm(single.vit), None), cost["single net"]
         speed = race(entries, images, precision=precision, rounds=ROUNDS)
         speed["gmacs"] = speed.name.map(cost)
         speed["gmacs_ratio"] = cost["full"] / speed.gmacs
