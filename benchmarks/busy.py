@@ -23,7 +23,7 @@ from vitlab import threads
 from vitlab.measure.records import DATA, write
 from vitlab.train import loop
 
-NETS = {"supervit": {}, "dvt": {"grids": (4, 5, 7)}, "revit": {}}
+NETS = {"supervit": {}, "dvt": {"grids": (4, 5, 7)}, "revit": {}, "spvit": {}, "svit": {}}
 HOG = "import torch; torch.set_num_threads({n}); x = torch.rand(1500, 1500)\nwhile True: x @ x"
 
 
