@@ -1,9 +1,9 @@
 """Does leaving early save time? DVT on T2T-ViT-12 and DeiT-S.  python benchmarks/dvt_speed.py [device] [precision]
 
 Random weights; thresholds are set on the batch itself so that half of the images leave at each exit but the last. The cascade at
-these thresholds races the one that runs every image to its last exit, the single net of the finest grid, and that net by timm's own
-forward ("timm's"). `over_single` is the images/s over the single net's, `promised_single` what the multiply-adds say of it. Writes
-data/results/dvt_speed_<device>_<precision>.csv.
+these thresholds races the one that runs every image to its last exit, the single net of the finest grid, and that net by timm's
+own forward ("timm's"). `over_single` is the images/s over the single net's, `promised_single` what the multiply-adds say of it.
+Writes data/results/dvt_speed_<device>_<precision>.csv.
 """
 import sys
 

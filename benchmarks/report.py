@@ -403,17 +403,31 @@ def loader() -> str:
     return f"{markdown(table)}\n\n{one.hardware}, torch {one.torch}, {one.date}."
 
 
-def side_by_side() -> str:
-    """Everybody's largest point, and the cheapest within a point of it, at equal passes."""
-    rows, told = read("side_by_side_cifar10_points"), []
-    for name, own in rows.groupby("method", sort=False):
-        best = own.loc[own.top1.idxmax()]
-        near = own[own.top1 >= best.top1 - 1].sort_values("gmacs").iloc[0]
-        told.append({"method": name, "passes": int(best.passes), "top-1, best": f"{best.top1:.1f}", "GFLOPs": gflops(best.gmacs),
-                     "cheapest within a point": f"{near.top1:.1f} at {gflops(near.gmacs)}", "points": len(own)})
+def side_by_side(name: str) -> str:
+    """Everybody's best point, and the cheapest within a point of it, at equal passes; over the seeds where there are several."""
+    rows, told = read(f"side_by_side_{name}_points"), []
+    for method, own in rows.groupby("method", sort=False):
+        seeds = [part for _, part in own.groupby("seed")]
+        best = pd.DataFrame([part.loc[part.top1.idxmax()] for part in seeds])
+        near = pd.DataFrame([part[part.top1 >= part.top1.max() - 1].sort_values("gmacs").iloc[0] for part in seeds])
+        told.append({"method": method, "passes": int(best.passes.iloc[0]), "top-1, best": spread(best.top1),
+                     "GFLOPs": gflops(best.gmacs.mean()), "points": len(seeds[0]),
+                     "cheapest within a point": f"{near.top1.mean():.1f} at {gflops(near.gmacs.mean())}"})
+    one, seeds = rows.iloc[0], rows.seed.nunique()
+    first = "One seed" if seeds == 1 else f"Mean ± standard deviation of {seeds} seeds"
+    trained = f"Trained on an {one.trained_on}; judged on" if "trained_on" in rows else "Trained and judged on"
+    return (f"{markdown(pd.DataFrame(told))}\n\n{first}, {one.n:,} test pictures each: half a point is chance. {trained} "
+            f"{one.hardware}, {one.date}.")
+
+
+def busy() -> str:
+    """Training beside a process that keeps all cores busy."""
+    rows = read("busy")
+    seconds = {column: rows[f"{column}_s"].map("{:.3f} s".format) for column in ("quiet", "busy")}
+    table = pd.DataFrame({"net": rows.method, "threads": rows.ways, "a step, alone": seconds["quiet"],
+                          "beside it": seconds["busy"], "slower than the fastest alone": rows.slowdown.map("{:.2f}×".format)})
     one = rows.iloc[0]
-    return (f"{markdown(pd.DataFrame(told))}\n\nOne seed, {one.n:,} test pictures: half a point is chance. Trained on an "
-            f"{one.trained_on}; judged on {one.hardware}, {one.date}.")
+    return f"{markdown(table)}\n\n{one.hardware}, {one.rounds} rounds in turns, torch {one.torch}, {one.date}."
 
 
 def photos() -> str:
@@ -487,7 +501,8 @@ def filled(texts: Iterable[str]) -> list[str]:
              "schedules": schedules(), "tome shipped": tome_shipped(), "supervit training": supervit_training(),
              "governor": governor(), "gpu points": gpu_points(), "gpu methods": gpu_methods(),
              "gpu batch": svit_batch("svit_batch_cuda_bf16"),
-             "gpu race": gpu_race(), "side by side": side_by_side(), "photos": photos(), "loader": loader(),
+             "gpu race": gpu_race(), "side by side": side_by_side("cifar10"),
+             "side by side shapes": side_by_side("shapes"), "photos": photos(), "busy": busy(), "loader": loader(),
              "verdicts": verdicts(), "claims table": claims_table()}
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)

@@ -117,6 +117,23 @@ def test_tradeoff_rings_where_you_are(sweep):
     assert list(ring.y) == [19.0]
 
 
+def test_tradeoff_over_the_latency_of_one_image_says_nothing_of_a_batch(sweep):
+    ours = sweep[sweep.source == "ours"].assign(latency_ms=range(1, 1 + (sweep.source == "ours").sum()))
+    axis = plots.tradeoff(ours, x="latency_ms").layout.xaxis
+    assert axis.type == "log"
+    assert axis.title.text == "milliseconds for one image (cpu, fp32)"
+
+
+def test_the_front_joins_whom_nobody_beats_and_no_paper(sweep):
+    rows = pd.DataFrame({"method": [*"ababab"], "gmacs": [1.0, 1, 2, 3, 3, 4], "source": ["ours"] * 5 + ["paper"],
+                         "top1": [50.0, 60, 60, 80, 70, 99], "images_per_s": [9.0, 8, 7, 3, 5, 1]})
+    front = next(trace for trace in plots.tradeoff(rows, front=True).data if trace.name == "Pareto front")
+    assert (list(front.x), list(front.y)) == ([1.0, 3.0], [60.0, 80.0])
+    front = next(trace for trace in plots.tradeoff(rows, x="images_per_s", front=True).data if trace.name == "Pareto front")
+    assert (list(front.x), list(front.y)) == ([9.0, 8.0, 5.0, 3.0], [50.0, 60.0, 70.0, 80.0])
+    assert "Pareto front" not in {trace.name for trace in plots.tradeoff(rows).data}
+
+
 def test_two_backbones_of_a_method_are_not_joined_by_a_line(sweep):
     other = sweep.assign(backbone="deit_tiny", top1=sweep.top1 - 5)
     variant = sweep[sweep.method == "supervit"].assign(variant="individual")

@@ -3,6 +3,7 @@ import plotly.graph_objects as go
 from pandas import DataFrame, concat, notna
 from plotly.subplots import make_subplots
 
+from vitlab.numbers import flag
 from vitlab.plots.labels import name_lines
 from vitlab.plots.rows import complete, conditions, frame, groups, hover, levels, sources, values
 from vitlab.plots.theme import (
@@ -23,19 +24,21 @@ from vitlab.plots.theme import (
 
 FACTS = ("step", "epoch", "lr", "seconds", "images_per_s")                     # columns of a training log that are not losses
 DASHES = ("solid", "dash", "dot")                                               # where there are more curves than colours
+LOG = ("images_per_s", "latency_ms")                                            # measured: a ratio is what counts
 TICKS = [digit * 10.0 ** power for power in range(-2, 7) for digit in (1, 2, 5)]
 
 
 def tradeoff(data: DataFrame, *, x: str = "gmacs", y: str = "top1", color: str = "method", line: str = "length",
-             marker: str = "keep", here: dict | None = None) -> go.Figure:
+             marker: str = "keep", here: dict | None = None, front: bool = False) -> go.Figure:
     """Accuracy against cost, a row of `measure.sweep` per point: a colour per method, a line per `line` value, a marker
     per `marker` value; rows whose `source` is not "ours" (the papers') are hollow and dotted. Lines are named where there
     is room.
 
-    x: "gmacs", or "images_per_s" on a log axis. here: the values of one point to ring, e.g. {"length": 14, "keep": 0.5}.
+    x: "gmacs", or "images_per_s" or "latency_ms" on a log axis. here: the values of one point to ring, e.g. {"length": 14,
+    "keep": 0.5}. front: join those of our points than which none is better in both, the Pareto front.
     Rows without x or y are left out; ValueError if none is left.
     """
-    data = frame(complete(data, x, y), color)
+    data, front = frame(complete(data, x, y), color), flag(front, "front")
     check_knobs(line, marker)
     figure, marks, ours, names = go.Figure(), levels(data, marker), (sources(data) == "ours").any(), {}
     parts = list(groups(data, color))
@@ -57,12 +60,22 @@ def tradeoff(data: DataFrame, *, x: str = "gmacs", y: str = "top1", color: str =
         entry(figure, f"{title_of(marker)} {value:g}", "markers", INK, symbol(marks, value))
     if here is not None:
         ring(figure, data[sources(data) == "ours"], x, y, here)
+    if front:
+        best = pareto(data[sources(data) == "ours"], x, y)
+        figure.add_scatter(x=best[x], y=best[y], mode="lines", name="Pareto front", hoverinfo="skip", zorder=-1,
+                           line={"color": HERE, "width": 7}, opacity=0.25)
     dress(figure, height=440, hovermode="closest")
-    name_lines(figure, names, log=x == "images_per_s", first="top center" if x == "gmacs" else "top right")
+    name_lines(figure, names, log=x in LOG, first="top center" if x == "gmacs" else "top right")
     figure.update_xaxes(title_text=title_of(x))
-    if x == "images_per_s":
-        figure.update_xaxes(title_text=conditions(data), type="log", tickvals=TICKS, ticktext=[f"{t:g}" for t in TICKS])
+    if x in LOG:
+        figure.update_xaxes(title_text=conditions(data, x), type="log", tickvals=TICKS, ticktext=[f"{t:g}" for t in TICKS])
     return figure.update_yaxes(title_text=title_of(y))
+
+
+def pareto(rows: DataFrame, x: str, y: str) -> DataFrame:
+    """Those than which none is better in one and as good in the other, cheapest first; of a speed more is better."""
+    rows = rows.sort_values([x, y], ascending=[x != "images_per_s", False])
+    return rows[rows[y] > rows[y].cummax().shift(fill_value=float("-inf"))]
 
 
 def check_knobs(*columns: str) -> None:

@@ -62,9 +62,10 @@ def hover(rows: DataFrame) -> list[str]:
             for row in rows.to_dict("records")]
 
 
-def conditions(data: DataFrame) -> str:
-    """The speed axis's title, with what it was measured on where that is the same for every row."""
-    alike = [c for c in ("device", "precision", "batch") if c in data and data[c].nunique() == 1]
+def conditions(data: DataFrame, column: str = "images_per_s") -> str:
+    """The title of a speed axis, with what it was measured on where that is the same for every row; one image is no batch."""
+    facts = ("device", "precision") if column == "latency_ms" else ("device", "precision", "batch")
+    alike = [c for c in facts if c in data and data[c].nunique() == 1]
     first = {c: data[c].dropna().iloc[0] for c in alike}
     facts = [f"batch {value:g}" if c == "batch" else str(value) for c, value in first.items()]
-    return f"{title_of('images_per_s')} ({', '.join(facts)})" if facts else title_of("images_per_s")
+    return f"{title_of(column)} ({', '.join(facts)})" if facts else title_of(column)

@@ -16,7 +16,7 @@ TITLES = {
     "length": "sequence length", "keep": "keep rate", "tokens": "patches", "step": "training step", "epoch": "epoch",
     "speed_up": "speed-up (×)", "gmacs_ratio": "fewer GFLOPs (×)",
     "seconds": "seconds", "lr": "learning rate", "loss": "loss", "layer": "layer", "point": "operating point",
-    "r": "tokens merged per block",
+    "r": "tokens merged per block", "latency_ms": "milliseconds for one image",
 }
 LEGEND_ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 
