@@ -1,12 +1,14 @@
 """Results say where they come from."""
 import csv
 import re
+import runpy
 import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import vitlab
 from vitlab import checkpoint
 from vitlab.measure import facts, records, write
 
@@ -39,3 +41,12 @@ def test_what_is_written_carries_the_checkouts_commit(tmp_path):
 def test_outside_a_checkout_the_commit_is_unknown(monkeypatch):
     monkeypatch.setattr(records, "commit", lambda digits: None)
     assert facts()["commit"] == "unknown"
+
+
+def test_the_papers_speed_ups_stand_beside_the_points_that_have_them(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    printed = runpy.run_path(str(ROOT / "benchmarks" / "throughput.py"))["printed"]
+    points = vitlab.create("supervit", "deit_small").points
+    assert set(printed("deit_small")) == {f"{p.length}, {p.keep:g}" for p in points}
+    assert (printed("deit_small")["8, 0.5"], printed("deit_small")["14, 1"]) == (5.505, 1.0)
+    assert printed("micro_patch8") == {}

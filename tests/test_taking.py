@@ -29,6 +29,7 @@ def test_each_button_writes_its_file_where_the_notebook_runs_and_says_so(panel, 
     for file, button in panel.away.buttons.items():
         button.click()
         assert (tmp_path / file).stat().st_size > 1000 and f"{file} is written" in panel.away.told.value
+        assert ", 0.0 MB" not in panel.away.told.value and ", 0 kB" not in panel.away.told.value
     assert panel.last_error is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["panel.html", "panel.png", "sweep.html"]
 

@@ -26,6 +26,7 @@ from vitlab.widgets.controls import NOBODY, sliders
 from vitlab.widgets.door import LIVE, cell
 from vitlab.widgets.engine import FEWEST, STEPS, fits_not
 from vitlab.widgets.records import Timing
+from vitlab.widgets.view import HISTORY
 from vitlab.widgets.worker import Gate, LatestWorker
 
 net, images, short = desk.net, desk.images, desk.short              # fixtures
@@ -135,6 +136,13 @@ def test_every_measurement_enters_the_history_and_the_ring_moves(panel):
     assert list(history.x) == [1, 2, 3]
     assert history.y[-1] == panel.result["images_per_s"] == here.y[0]
     assert here.x[0] == panel.result["gmacs"]
+
+
+def test_the_ring_around_the_last_of_many_measurements_is_not_cut_off(panel):
+    for _ in range(HISTORY):
+        panel.view.remember(*panel.view.past[-1])
+        (begin, end), last = panel.view.figure.layout.xaxis.range, len(panel.view.past)
+        assert last + 0.06 * (end - begin) < end, "the ring is 8 pixels wide on either side, the axis 145"
 
 
 def test_a_sweep_gives_the_trade_off_with_the_point_in_view(net, images):

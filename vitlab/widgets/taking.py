@@ -66,8 +66,9 @@ class Taking:
         """A button was pressed: its file is written where the notebook runs."""
         self.away.told.value = ""
         path = self.report(file) if file == "sweep.html" else self.save(file)
-        self.away.told.value = text.fact(f"{path.name} is written, {path.stat().st_size / 1e6:.1f} MB, in the folder where this "
-                                         "notebook runs")
+        size = path.stat().st_size
+        told = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+        self.away.told.value = text.fact(f"{path.name} is written, {told}, in the folder where this notebook runs")
 
 
 def side_by_side(pictures: list[bytes]) -> bytes:

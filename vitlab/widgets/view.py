@@ -20,6 +20,7 @@ from vitlab.widgets.browser import Aide
 from vitlab.widgets.records import Ask, Hand, Look
 
 HISTORY = 40                                # measurements shown
+ROOM = 1.08                                 # of the axis they stand on, so many times as long as they are many
 DEPTH = 240                                 # pixels, the height of the figure along the depth
 PICTURES = ("kept", "attention", "attribution")
 
@@ -127,7 +128,8 @@ class View:
         with self.figure.batch_update():
             traces["history"].update({"x": list(range(1, len(speeds) + 1)), **drawn})
             traces["now"].update(x=[len(speeds)], y=speeds[-1:])
-            self.figure.layout.xaxis.update(range=[0.5, max(5, len(speeds)) + 0.5], dtick=1 + len(speeds) // 8)
+            end = max(5.5, ROOM * len(speeds))                             # so that the ring around the last one is whole
+            self.figure.layout.xaxis.update(range=[0.5, end], dtick=1 + len(speeds) // 8)
             if not self.accuracy:
                 traces["visited"].update({"x": costs, **drawn})
                 traces["here"].update(x=costs[-1:], y=speeds[-1:])
