@@ -9,7 +9,7 @@ import vitlab
 from vitlab import measure
 from vitlab.widgets import explore, readouts, text
 from vitlab.widgets.answering import TAKEN
-from vitlab.widgets.records import Taken
+from vitlab.widgets.records import Taken, titled
 
 
 @pytest.fixture
@@ -102,3 +102,9 @@ def test_a_switch_is_on_or_off(panel, value):
     for name in ("latency", "compiled"):
         with pytest.raises(ValueError, match=f"{name} must be True or False"):
             panel.set(**{name: value})
+
+
+def test_a_models_name_at_a_point_tells_a_flag_where_it_is_set():
+    assert titled("SuperViT", vitlab.SuperViT.Point(14, 0.5)) == "SuperViT (14, 0.5)"
+    assert titled("SViT", vitlab.SViT.Point(0.5)) == "SViT (0.5)"
+    assert titled("SViT", vitlab.SViT.Point(0.5, fixed=True)) == "SViT (0.5, fixed)"

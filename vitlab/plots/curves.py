@@ -63,7 +63,7 @@ def tradeoff(data: DataFrame, *, x: str = "gmacs", y: str = "top1", color: str =
     if front:
         best = pareto(data[sources(data) == "ours"], x, y)
         figure.add_scatter(x=best[x], y=best[y], mode="lines", name="Pareto front", hoverinfo="skip", zorder=-1,
-                           line={"color": HERE, "width": 7}, opacity=0.25)
+                           line={"color": INK, "width": 7}, opacity=0.25)
     dress(figure, height=440, hovermode="closest")
     name_lines(figure, names, log=x in LOG, first="top center" if x == "gmacs" else "top right")
     figure.update_xaxes(title_text=title_of(x))

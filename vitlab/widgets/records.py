@@ -150,8 +150,9 @@ class Ask:
 
 
 def titled(model: str, point: Any) -> str:
-    """A model at its operating point, short: "SuperViT (14, 0.5)"."""
-    knobs = ", ".join(shown(value, name) for name, value in asdict(point).items())
+    """A model at its operating point, short: "SuperViT (14, 0.5)"; a flag is told by its name, where it is set."""
+    told = {name: value for name, value in asdict(point).items() if value is not False}
+    knobs = ", ".join(name if value is True else shown(value, name) for name, value in told.items())
     return f"{model} ({knobs})" if knobs else model
 
 
