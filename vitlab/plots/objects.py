@@ -34,7 +34,7 @@ def boxes(pictures: Sequence[ndarray], found: dict[str, Sequence[dict]], classes
     if any(len(each["labels"]) and not 1 <= each["labels"].min() <= each["labels"].max() <= len(classes) for each in shown):
         raise ValueError(f"labels number {len(classes)} classes from 1, and some are outside; give the names of all classes")
     drawn = [tinted(picture, each, colors) for each, picture in zip(shown, [*pictures] * len(found), strict=True)]
-    figure = panels(drawn, [""] * len(drawn), columns=len(pictures), side=SIDE, labels=list(found))
+    figure = panels(drawn, [""] * len(drawn), columns=len(pictures), side=fitting(len(pictures)), labels=list(found))
     shapes, words = [], []
     for place, (each, picture) in enumerate(zip(shown, drawn, strict=True)):
         times = picture.shape[0] / pictures[place % len(pictures)].shape[0]
@@ -47,6 +47,11 @@ def boxes(pictures: Sequence[ndarray], found: dict[str, Sequence[dict]], classes
             words.append({"text": classes[label - 1] + score, "x": left, "y": top, "xanchor": "left", "yanchor": "bottom", **spot,
                           "showarrow": False, "font": {"size": 9, "color": "white"}, "bgcolor": color, "borderpad": 0})
     return figure.update_layout(shapes=shapes, annotations=[*figure.layout.annotations, *words])
+
+
+def fitting(many: int) -> int:
+    """Pixels of one of so many pictures in a row, which is to fit beside a file browser."""
+    return max(min(SIDE, 930 // many), 96)
 
 
 def surest(each: dict, threshold: float) -> dict[str, ndarray]:
@@ -95,7 +100,7 @@ def usage(pictures: Sequence[ndarray], trace: Trace, rows: Sequence[int] | None 
     heat = [heated(picture, count - low, np.ones_like(count, bool), grid, high - low)
             for picture, count in zip(pictures, counts, strict=True)]
     told = [f"{count.mean():.1f} of {depth} blocks" for count in counts]
-    figure = panels([*(enlarge(picture) for picture in pictures), *heat], [""] * len(rows) + told, columns=len(rows), side=SIDE,
+    figure = panels([*(enlarge(picture) for picture in pictures), *heat], [""] * len(rows) + told, columns=len(rows), side=fitting(len(rows)),
                     labels=["pictures", "blocks a patch took part in"])
     bar = {"title": {"text": "blocks", "side": "right"}, "tickvals": list(range(low, high + 1)), "tickfont": {"color": INK},
            "len": 0.5, "y": 0, "yanchor": "bottom", "thickness": 10, "outlinewidth": 0}

@@ -34,7 +34,7 @@ from vitlab.methods.dvt.enlarge import Enlarge, Naive
 from vitlab.methods.dvt.related import Handed, related
 from vitlab.methods.dvt.reuse import Context, Relations, Reuse, check_widen, layers_of, start, widen
 from vitlab.numbers import flag, plain, whole, wholes
-from vitlab.pieces import in_pieces, watched
+from vitlab.pieces import at_once, in_pieces, watched
 from vitlab.recipe import Recipe
 from vitlab.trace import Trace
 from vitlab.words import one_of
@@ -201,7 +201,9 @@ class DVT(nn.Module):
         thresholds = self.check(point).thresholds
         check_images(images, image_size(self.vit), self.vit.cls_token)
         answer = partial(cascade.run, self.steps(), thresholds=thresholds, trace=trace, criterion=self.criterion)
-        return answer(images) if trace is not None or watched(self) else in_pieces(answer, images, self.handed(), ROOM)
+        if trace is not None or at_once(images) or watched(self):
+            return answer(images)
+        return in_pieces(answer, images, self.handed(), ROOM)
 
     def handed(self) -> int:
         """Bytes of the largest relations that a stage hands on of one image."""
