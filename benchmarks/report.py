@@ -56,11 +56,13 @@ def speed_table() -> str:
 def sizes_table() -> str:
     """Measured over promised of all points, on a smaller and a larger DeiT."""
     parts = [read(f"throughput_deit_{size}_cpu_fp32") for size in ("tiny", "small", "base")]
-    rows = [{"net": part.backbone[0], "timm's, images/s": f"{part.images_per_s[0]:.1f}",
-             **{name: f"{row.speed_up:.2f}× of {row.flops_speed_up:.2f}×" for name, row in part.set_index("name").iloc[1:].iterrows()
-                if name in ("14, 1", "14, 0.5", "10, 0.7", "8, 0.5")},
+    rows = [{"net": part.backbone[0], "threads": part.threads[0], "timm's, images/s": f"{part.images_per_s[0]:.1f}",
+             **{row["name"]: f"{row.speed_up:.2f}× of {row.flops_speed_up:.2f}×" for _, row in part.iterrows()
+                if row["name"] in ("14, 1", "14, 0.5", "10, 0.7", "8, 0.5")},
              "least of the promise": f"{part.speed_up_over_flops[1:].min():.2f}"} for part in parts]
-    return f"{markdown(pd.DataFrame(rows))}\n\n{where(parts[0].iloc[0])}"
+    one = parts[0].iloc[0]
+    how = f"batch {one.batch}, {one.precision}, torch {one.torch}"
+    return f"{markdown(pd.DataFrame(rows))}\n\n{one.hardware}, {how}, {one.date}."
 
 
 def spread(values: pd.Series, digits: int = 1) -> str:
@@ -496,7 +498,8 @@ def main() -> None:
 def filled(texts: Iterable[str]) -> list[str]:
     """Pages with their generated parts, each between its markers, as the saved results have them now."""
     texts = list(texts)
-    parts = {"headline": headline(), "speed": speed_table(), "sizes": sizes_table(), "small": small_table(), "shipped": shipped_table(),
+    parts = {"headline": headline(), "speed": speed_table(), "sizes": sizes_table(), "small": small_table(),
+             "shipped": shipped_table(),
              "claims": claims(), "dvt costs": dvt_costs(), "dvt speed": dvt_speed(),
              "dvt small": dvt_small(), "dvt shipped": dvt_shipped(),
              "revit speed": revit_speed(), "revit training": revit_training(), "revit": revit_table(),

@@ -100,8 +100,8 @@ def usage(pictures: Sequence[ndarray], trace: Trace, rows: Sequence[int] | None 
     heat = [heated(picture, count - low, np.ones_like(count, bool), grid, high - low)
             for picture, count in zip(pictures, counts, strict=True)]
     told = [f"{count.mean():.1f} of {depth} blocks" for count in counts]
-    figure = panels([*(enlarge(picture) for picture in pictures), *heat], [""] * len(rows) + told, columns=len(rows), side=fitting(len(rows)),
-                    labels=["pictures", "blocks a patch took part in"])
+    figure = panels([*(enlarge(picture) for picture in pictures), *heat], [""] * len(rows) + told, columns=len(rows),
+                    side=fitting(len(rows)), labels=["pictures", "blocks a patch took part in"])
     bar = {"title": {"text": "blocks", "side": "right"}, "tickvals": list(range(low, high + 1)), "tickfont": {"color": INK},
            "len": 0.5, "y": 0, "yanchor": "bottom", "thickness": 10, "outlinewidth": 0}
     scale = {"color": [low], "cmin": low, "cmax": max(high, low + 1), "colorscale": "Inferno", "showscale": True, "colorbar": bar}
