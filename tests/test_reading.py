@@ -42,7 +42,8 @@ def test_answers_are_the_same_and_fewer_tokens_are_computed(name, knobs):
         assert few == all_of_them if early else few < all_of_them
         assert all_of_them == counted(lambda: method(images, point))       # what papers count
         traced = method(images, point, vitlab.Trace())
-        torch.testing.assert_close(traced, whole, atol=1e-5, rtol=1e-5)
+        near = 1e-5 if name == "dvt" else 1e-6                              # it sums by few images
+        torch.testing.assert_close(traced, whole, atol=near, rtol=near)
 
 
 @pytest.mark.parametrize(("name", "knobs"), CASES, ids=str)

@@ -101,6 +101,15 @@ def test_in_half_precision_it_is_the_equations_to_its_rounding(monkeypatch):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("hands_on", [True, False])
+def test_no_images_have_no_attention(taken, hands_on):
+    part, q, k, v, low, enlarge = taken
+    handed = related.Handed(1) if hands_on else None
+    update = related.related(part, q[:0], k[:0], v[:0], lambda rows=slice(None): enlarge.both(low[:0][rows]), handed)
+    assert update.shape == (0, TOKENS, part.attn.qkv.in_features)
+
+
+@torch.no_grad()
 def test_whoever_hooks_the_attentions_weights_sees_those_of_the_whole_batch(taken):
     part, q, k, v, low, enlarge = taken
     seen = []

@@ -61,7 +61,7 @@ def by_image(q: Tensor, k: Tensor, v: Tensor, bias: Bias | None, place: Tensor |
     place: [b, H, T, T], where the logits are to be left, or None.
     """
     b, heads, tokens, width = q.shape
-    few = min(max(2 * CACHE // (4 * heads * tokens ** 2), 1), b)
+    few = max(min(2 * CACHE // (4 * heads * tokens ** 2), b), 1)
     out, weights = v.new_empty(b, heads, tokens, width), q.new_empty(few * heads, tokens, tokens)
     rough = torch.empty_like(weights)
     for first in range(0, b, few):
