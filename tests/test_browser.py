@@ -114,6 +114,7 @@ LOADED = """() => [...document.images].every(image => image.complete && image.na
     && document.querySelectorAll('.js-plotly-plot .scatterlayer .point').length > 0"""
 FORCED = "kinds => String(['keep', 'drop'].map(k => document.querySelectorAll(`.vl-panel .vl-${k}`).length)) === String(kinds)"
 WALKED = "words => document.querySelector('.vl-panel .vl-walk').textContent.includes(words)"
+PLACED = "place => document.querySelector('.vl-panel .vl-walk').textContent.startsWith(`${place} of `)"     # 1, and not 11
 ALONE = """() => { const told = document.querySelector('.vl-panel .vl-taken');
     return told?.textContent.includes('for one picture alone') && !told.classList.contains('vl-old'); }"""
 FASTEST = "() => document.querySelector('.vl-panel .vl-speed').textContent.includes('the fastest; ')"
@@ -458,16 +459,16 @@ def walk(page, panel, shot):
     until(page, WALKED, arg="of ", polling="raf")
     panel.locator(".vl-slice select").first.select_option(label="least sure first")
     until(page, WALKED, arg="least sure", polling="raf")
-    until(page, WALKED, arg="1 of ", polling="raf")
+    until(page, PLACED, arg=1, polling="raf")
     until(page, SETTLED)
     assert page.evaluate(NAMELESS) == []
     least = number.input_value()
     panel.locator(".vl-slice .vl-next").focus()
     page.keyboard.press("ArrowRight")
-    until(page, WALKED, arg="2 of ", polling="raf")
+    until(page, PLACED, arg=2, polling="raf")
     assert number.input_value() != least
     page.keyboard.press("ArrowLeft")
-    until(page, WALKED, arg="1 of ", polling="raf")
+    until(page, PLACED, arg=1, polling="raf")
     assert number.input_value() == least
     assert f"images([{least}])" in panel.locator(".vl-code").inner_text()
     until(page, SETTLED)

@@ -104,10 +104,10 @@ class Answering:
             return False
         self.last_error = refused
         to = self.slices.hold(ask, rows, refused)
-        self.show_walk(ask)
         if to == ask.image:
+            self.show_walk(ask)
             return True
-        self.set(image=to)
+        self.set(image=to)                                                     # whose look tells where it is in the slice
         return False
 
     def show_walk(self, ask: Ask) -> None:
