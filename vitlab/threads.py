@@ -3,14 +3,14 @@
 Threads that wait for each other spin. Where another process has one of the cores, two threads can be ten times slower than one
 (see `benchmarks/busy.py`), and no setting tells: it is measured, at the start, from time to time, and when steps become slow.
 """
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
 import torch
 
-TRIAL = 3               # steps with each number of threads; the first, which wakes or rests threads, does not count
 HOPELESS = 3.0          # times the best: one step as slow as that is trial enough
+CLEAR = 2.0             # times the other: one step of each is enough; else two of each decide
 SLOW = 1.6              # times what it was when it was chosen: a reason to measure again, for as many steps in a row
 IN_A_ROW = 4
 HOLD, LONGEST = 20.0, 320.0     # seconds between two trials: twice as many after each that changes nothing
@@ -28,9 +28,10 @@ class Threads:
         self.most, self.now, self.fixed, self.use, self.clock = most, most, fixed or most == 1, use, clock
         self.in_a_row = in_a_row
         self.hold, self.since, self.late = HOLD, 0.0, 0
-        self.scores: dict[int, float] = {}              # of this trial: threads -> mean seconds of a step
-        self.times: list[float] = []                    # of the number on trial
-        self.trying = not self.fixed
+        self.score = float("inf")                       # seconds of a step when this number was chosen
+        self.trial: Generator[int, float, tuple[int, float]] | None = None
+        if not self.fixed:
+            self.begin()
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -42,37 +43,56 @@ class Threads:
 
     def told(self, seconds: float) -> None:
         """A step has taken so long."""
-        if self.trying:
-            self.times.append(seconds)
-            best = min(self.scores.values(), default=float("inf"))
-            if len(self.times) == TRIAL or seconds > HOPELESS * best:
-                counted = self.times[1:] or self.times
-                self.scores[self.now] = sum(counted) / len(counted)
-                self.go_on()
+        if self.trial:
+            try:
+                self.change(self.trial.send(seconds))
+            except StopIteration as ended:
+                self.keep(*ended.value)
             return
-        self.late = self.late + 1 if seconds > SLOW * self.scores[self.now] else 0
+        self.late = self.late + 1 if seconds > SLOW * self.score else 0
         if self.late == self.in_a_row:
             self.hold = HOLD
         if self.late == self.in_a_row or self.clock() - self.since > self.hold:
-            self.trying, self.scores, self.times, self.late = True, {}, [], 0
+            self.begin()
 
-    def go_on(self) -> None:
-        """Try half as many, or twice as many, than the best so far; where both are known, it stays."""
-        best = min(self.scores, key=self.scores.get)
-        near = [count for count in (best // 2, min(2 * best, self.most)) if count and count not in self.scores]
-        self.times = []
-        if near:
-            self.change(near[0])
-            return
-        same = best == next(iter(self.scores))
-        self.hold = min(2 * self.hold, LONGEST) if same else HOLD
-        self.trying, self.since = False, self.clock()
+    def begin(self) -> None:
+        """From the next step on it is found out which number is fastest now."""
+        self.before, self.trial, self.late = self.now, trial(self.now, self.most), 0
+        next(self.trial)
+
+    def keep(self, best: int, score: float) -> None:
+        """So many threads from now on, whose step took so long."""
+        self.hold = min(2 * self.hold, LONGEST) if best == self.before else HOLD
+        self.trial, self.since, self.score = None, self.clock(), score
         self.change(best)
 
     def change(self, count: int) -> None:
         if count != self.now:
             self.now = count
             self.use(count)
+
+
+def trial(now: int, most: int) -> Generator[int, float, tuple[int, float]]:
+    """Yields how many threads the next step runs on, is sent its seconds, and returns the fastest number and its seconds.
+
+    Half as many, or twice as many, than the best so far are tried, until both are known. Another process on the same core can
+    make a step of too many threads take seconds, so there are as few of them as will do.
+    """
+    best, known = now, {now: (yield from woken(now))}
+    while near := [count for count in (best // 2, min(2 * best, most)) if count and count not in known]:
+        other = near[0]
+        known[other] = yield from woken(other, known[best])
+        if 1 / CLEAR < known[other] / known[best] < CLEAR:
+            known[other] = (known[other] + (yield other)) / 2
+            known[best] = (known[best] + (yield from woken(best, known[other]))) / 2
+        best = min(known, key=known.get)
+    return best, known[best]
+
+
+def woken(count: int, best: float = float("inf")) -> Generator[int, float, float]:
+    """The seconds of a step on so many threads: of the second, as the first wakes or rests them, unless that one is hopeless."""
+    first = yield count
+    return first if first > HOPELESS * best else (yield count)
 
 
 @contextmanager
