@@ -57,8 +57,8 @@ class Threads:
 
     def begin(self) -> None:
         """From the next step on it is found out which number is fastest now."""
-        self.before, self.trial, self.late = self.now, trial(self.now, self.most), 0
-        next(self.trial)
+        self.before, self.trial, self.late = self.now, trial(max(self.now // 2, 1), self.most), 0
+        self.change(next(self.trial))
 
     def keep(self, best: int, score: float) -> None:
         """So many threads from now on, whose step took so long."""
@@ -72,14 +72,14 @@ class Threads:
             self.use(count)
 
 
-def trial(now: int, most: int) -> Generator[int, float, tuple[int, float]]:
+def trial(first: int, most: int) -> Generator[int, float, tuple[int, float]]:
     """Yields how many threads the next step runs on, is sent its seconds, and returns the fastest number and its seconds.
 
-    Half as many, or twice as many, than the best so far are tried, until both are known. Another process on the same core can
-    make a step of too many threads take seconds, so there are as few of them as will do.
+    Twice as many, or half as many, than the best so far are tried, until both are known. Another process on the same core can
+    make a step of too many threads take seconds, so few come first, and of too many there are as few steps as will do.
     """
-    best, known = now, {now: (yield from woken(now))}
-    while near := [count for count in (best // 2, min(2 * best, most)) if count and count not in known]:
+    best, known = first, {first: (yield from woken(first))}
+    while near := [count for count in (min(2 * best, most), best // 2) if count and count not in known]:
         other = near[0]
         known[other] = yield from woken(other, known[best])
         if 1 / CLEAR < known[other] / known[best] < CLEAR:
