@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitlab.tokens import take
+from vitlab.tokens import add, take
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,12 @@ def merge(x: Tensor, size: Tensor | None, who: Match) -> tuple[Tensor, Tensor]:
     Order: prefix tokens, those of the first set that stay, the second set.
     """
     size = torch.ones_like(x[..., :1]) if size is None else size
-    weighted = torch.cat([x * size, size], 2)                              # [B, T, D + 1]: sums that an average needs
-    first, second = sets(weighted, who.prefix)
-    second = second.scatter_add(1, who.to[..., None].expand(-1, -1, second.shape[2]), take(first, who.going))
-    both = torch.cat([weighted[:, :who.prefix], take(first, who.staying), second], 1)
-    return both[..., :-1] / both[..., -1:], both[..., -1:]
+    (_, second), (_, weight) = sets(x, who.prefix), sets(size, who.prefix)
+    begin = who.prefix + who.prefix % 2                                    # where the first set does
+    going, staying = begin + 2 * who.going, begin + 2 * who.staying
+    weights, lot = add(weight, who.to, take(size, going)), add(second * weight, who.to, take(x, going) * take(size, going))
+    return (torch.cat([x[:, :who.prefix], take(x, staying), lot / weights], 1),
+            torch.cat([size[:, :who.prefix], take(size, staying), weights], 1))
 
 
 def merged(x: Tensor, size: Tensor, k: Tensor, count: int) -> tuple[Tensor, Tensor]:
