@@ -28,6 +28,17 @@ def test_a_fixed_point_of_every_method_answers_as_the_method(name, monkeypatch):
 
 
 @torch.inference_mode()
+def test_any_budget_of_spvit_is_a_graph(monkeypatch):
+    """The shares of a budget are searched for outside of it."""
+    monkeypatch.setitem(backbones.micro.DEPTH, "micro_patch8", 2)
+    method, images = vitlab.create("spvit", "micro_patch8", num_classes=10, after=(1,)).eval(), pictures(2)
+    compiled = Compiled(method, backend="eager")
+    for point in (method.points[0], method.points[-1]):
+        torch.testing.assert_close(compiled(images, point), method(images, point), atol=1e-6, rtol=0)
+        assert (method.check(point), 2, "float32") in compiled.prepared
+
+
+@torch.inference_mode()
 def test_each_point_batch_and_precision_is_a_graph_of_its_own_and_none_falls_back(net):
     ran = []
     compiled = Compiled(net, backend=lambda graph, inputs: lambda *given: ran.append(graph) or graph(*given))

@@ -156,5 +156,6 @@ def test_its_picture_shows_the_classes_that_ever_led_and_the_thresholds():
     assert len(leaders & {int(name.split()[-1]) for name in shown if name.startswith("kind")}) >= min(len(leaders), 4)
     marks = next(trace for trace in figure.data if trace.name == "threshold")
     assert list(marks.y) == [100.0, 100.0]
+    assert not any(trace.cliponaxis in (None, True) for trace in figure.data), "a marker at 0 % would be cut in half"
     assert not any(trace.name == "threshold" for trace in plots.depth(measure.depth(made("dense"), pictures(1))).data)
     assert len({trace.marker.symbol for trace in figure.data}) == len(figure.data)      # never by colour alone

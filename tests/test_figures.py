@@ -90,6 +90,7 @@ def test_the_panels_own_plot_has_no_labels_and_few_ticks():
     figure = live(crowd(4))
     assert not [trace for trace in figure.data if trace.name not in NAMES and (trace.text or "text" in trace.mode)]
     assert figure.layout.xaxis2.nticks == 4
+    assert not any(trace.cliponaxis in (None, True) for trace in figure.data), "a slow point's ring would be cut in half"
 
 
 def test_boxes_that_touch_do_not_overlap():

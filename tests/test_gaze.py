@@ -115,6 +115,10 @@ def test_every_method_follows(name, images):  # noqa: F811
         made.gaze.of.value = kind
         assert ("takes no part" in made.gaze.told.value) == (row is None)
     assert ("mean of the patches" in made.gaze.read.value) == (name == "gap")
+    if len({part.stages for part in made.seen[1].layers}) > 1:
+        look, exits = made.seen[1], made.known.exits(made.result["model"])
+        assert any(f" {look.name(place, exits)}: " in words(made.gaze.read.value) for place in range(len(look.layers))), (
+            "several nets have a layer of this number")
     assert ("all tokens, mean" in dict(made.gaze.of.options)) == (name == "gap")
     made.close()
 

@@ -1,5 +1,6 @@
 """What becomes of a patch, as the panel tells it, against the trace it is read from."""
 import re
+from dataclasses import dataclass
 
 import pandas as pd
 import pytest
@@ -8,8 +9,9 @@ from desk import QUICK, images, net, short  # noqa: F401
 from samples import sharpen
 
 import vitlab
+from vitlab.measure.records import DATA
 from vitlab.trace import LayerTrace, Trace
-from vitlab.widgets import explore, life
+from vitlab.widgets import explore, life, text
 
 
 def traced(method, image, point):
@@ -137,6 +139,31 @@ def test_a_file_that_is_too_large_is_told_and_the_control_lives_on(net, images):
     assert panel.set(image=2).wait(QUICK), panel.last_error
     assert panel.view.note.value == ""
     panel.close()
+
+
+@pytest.mark.parametrize("name", ["dvt", "spvit", "supervit", "revit"])
+def test_the_line_of_code_has_short_numbers_and_gives_the_same_logits(name):
+    method = vitlab.load(DATA / "checkpoints" / f"{name}_shapes.safetensors").eval()
+    some = vitlab.data.shapes("val", n=8, difficulty=1.0).for_net(method).images(range(8))
+    for point in method.points:
+        written = text.short(point)
+        assert not re.search(r"\d{12}", written), written
+        meant = eval(written, {"Point": method.Point})
+        with torch.inference_mode():
+            assert torch.equal(method(some, meant), method(some, point)), written
+
+
+def test_a_point_as_code_is_that_point():
+    @dataclass(frozen=True)
+    class Point:
+        keep: float = 0.7
+        length: int | None = None
+        thresholds: tuple = (0.5,)
+        fixed: bool = False
+        name: str = "a 'b'"
+
+    for point in (Point(), Point(1.0, 7, (0.25, 1.0), True), Point(1e-5, None, ())):
+        assert eval(text.short(point), {"Point": Point}) == point
 
 
 def test_a_panel_is_taken_away_as_a_page_that_needs_nothing(net, images, tmp_path):  # noqa: F811

@@ -92,6 +92,18 @@ def test_a_sweep_has_a_row_per_point_beside_the_papers(small_supervit, data):
     assert both[["method", "backbone", "length", "keep", "top1", "gmacs", "images_per_s", "source"]].notna().all(axis=None)
 
 
+def test_the_costliest_point_of_a_sweep_is_once_as_fast_as_itself(monkeypatch, small_supervit, data):
+    """Timed twice it would be 0.97 or 1.04 of itself; beside a baseline every point is a run of its own."""
+    raced = []
+    monkeypatch.setattr(sys.modules["vitlab.measure.answers"], "race",
+                        lambda entries, *given, **more: raced.append(list(entries)) or race(entries, *given, **more))
+    points = list(small_supervit.points)[::-1]
+    table = vitlab.sweep(small_supervit, data, points, batch=2, rounds=3)
+    assert table.speed_up[table.gmacs.idxmax()] == 1.0 and len(raced[0]) == len(points)
+    assert vitlab.sweep(small_supervit, data, points, batch=2, rounds=1, baseline=small_supervit).images_per_s.notna().all()
+    assert len(raced[1]) == len(points) + 1
+
+
 def test_bad_sets_get_one_sentence(small_supervit, data):
     two = vitlab.create("dense", "micro_patch8", num_classes=2)
     with pytest.raises(ValueError, match="shapes has 10 classes .* but the net has 2 and no names for them"):

@@ -213,6 +213,8 @@ def test_gallery_has_a_row_per_group_and_refuses_to_be_empty():
     figure = plots.gallery({"easy": [(PICTURE, "star")] * 3, "hard": [(PICTURE, "disc")], "none": []}, columns=2)
     assert len(figure.data) == 3
     assert [a.text for a in figure.layout.annotations if a.text.startswith("<b>")] == ["<b>easy</b>", "<b>hard</b>"]
+    for many in (8, 10):                                                   # pixels beside a file browser, in a window of 1400
+        assert plots.gallery({"easy": [(PICTURE, "star")] * many}, columns=many).layout.width <= 960
     with pytest.raises(ValueError, match="gallery is empty"):
         plots.gallery({"easy": []})
 

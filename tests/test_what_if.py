@@ -185,7 +185,8 @@ def test_the_depth_is_the_librarys_and_is_computed_only_when_opened(net, images)
         line = next(trace for trace in made.view.deep.data if trace.name == images.classes[int(last["class"])])
         assert line.y[-1] == pytest.approx(100 * made.result["confidence"], abs=1e-3)
         assert f"“{made.result['prediction']}” leads from " in made.view.knew.value
-        assert re.search(r"layer \d+( of \d+)? on", made.view.knew.value)
+        where = r"leads from stage \d, layer \d+ on" if model == "dvt" else r"leads from layer \d+ of \d+ on"
+        assert re.search(where, made.view.knew.value)
     assert "exit 1 is " in made.view.knew.value and " % sure and needs 100 %" in made.view.knew.value
     made.controls.deep.value = False
     assert made.wait(QUICK) and made.view.depth.layout.display == "none"

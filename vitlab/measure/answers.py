@@ -129,7 +129,8 @@ def sweep(method: nn.Module, data, points: Sequence[Any] | None = None, *, batch
     """A row per operating point: method, backbone, point, its knobs, top1 (%), gmacs, images_per_s, speed_up, gmacs_ratio, ...
 
     Accuracy is over all of `data`; speed is measured on a sample of `batch` of its images, the points taking turns. speed_up and
-    gmacs_ratio compare with `baseline` (a method at its headline point; None: the most expensive of the points). With `resources`
+    gmacs_ratio compare with `baseline` (a method at its headline point; None: the most expensive of the points, which is 1.00 of
+    itself, whatever noise there is). With `resources`
     also what one picture takes, latency_ms (median) and latency_p99_ms, and what a batch does where the device tells, memory_mib
     (see `peak_memory`) and joules an image (see `joules`).
     """
@@ -142,9 +143,10 @@ def sweep(method: nn.Module, data, points: Sequence[Any] | None = None, *, batch
     table = at_points(method, data, points)
     cost = [t.gmacs.mean() for t in table]
     images = data.sample(batch).images(slice(None))
-    yard = (method, points[int(np.argmax(cost))]) if baseline is None else (baseline, None)
-    names = [str(i) for i in range(len(points))]
-    entries = {"yardstick": yard, **{n: (method, p) for n, p in zip(names, points)}}
+    names, most = [str(i) for i in range(len(points))], int(np.argmax(cost))
+    yard = (method, points[most]) if baseline is None else (baseline, None)
+    entries = {names[most] if baseline is None else "yardstick": yard}     # a race's first entry is what it compares with
+    entries |= {n: (method, p) for n, p in zip(names, points)}
     speed = race(entries, images, precision=precision, rounds=rounds)
     speed = speed.set_index("name").loc[names]
     dense = gmacs(yard[0], images, yard[1]).mean()

@@ -51,6 +51,7 @@ def depth(data: DataFrame, classes: Sequence[str] | None = None, *, most: int = 
     dress(figure, width=None, height=240, autosize=True, legend=LEGEND_ABOVE, hovermode="x unified",
           margin={"l": 52, "r": 12, "t": 30, "b": 42})
     few = spots.index[::1 + len(spots) // 16]
+    figure.update_traces(cliponaxis=False)                                 # markers at 0 and at 100 % are whole
     figure.update_xaxes(title_text="layer", tickvals=[x[i] for i in few], ticktext=[str(spots.layer[i]) for i in few])
     figure.update_xaxes(title_font_size=12, tickfont_size=11)
     return figure.update_yaxes(title_text="probability (%)", title_font_size=12, tickfont_size=11, rangemode="tozero")

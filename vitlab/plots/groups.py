@@ -12,6 +12,8 @@ from vitlab.plots.rows import frame
 from vitlab.plots.theme import LEGEND_ABOVE, color_of, dress, faded, marker_of, title_of
 from vitlab.trace import Trace
 
+LEAST = 76                                  # pixels of a gallery's picture, below which nobody reads its title
+
 
 def by_group(data: DataFrame, *, x: str | Sequence[str] = "point", y: str = "top1", color: str = "method") -> go.Figure:
     """Mean and standard deviation over the rows (seeds) of every group, with a dash for each row.
@@ -82,4 +84,4 @@ def gallery(rows: dict[str, Sequence[tuple[ndarray, str]]], *, columns: int = 8)
     width = max(len(items) for items in shown.values())
     cells = [cell for items in shown.values() for cell in [*items, *[(None, "")] * (width - len(items))]]
     return panels([None if picture is None else enlarge(picture, 112) for picture, _ in cells], [title for _, title in cells],
-                  columns=width, side=max(96, 820 // width), labels=list(shown))
+                  columns=width, side=max(LEAST, 820 // width), labels=list(shown))   # ten fit beside a file browser

@@ -24,6 +24,7 @@ def live(sweep: DataFrame | None = None) -> go.Figure:
                            hovertemplate="%{text}: %{y:.4g} images/s<extra></extra>")
         figure.add_scatter(name=one, x=[], y=[], mode="markers", marker=marker_of(HERE, "circle-open", 15), hoverinfo="skip",
                            row=1, col=column)
+    figure.update_traces(cliponaxis=False)                                     # a mark at the floor is whole, and its ring
     dress(figure, width=None, height=236, autosize=True, showlegend=False, hovermode="closest",
           margin={"l": 46, "r": 12, "t": 30, "b": 42})
     figure.update_annotations(font_size=12)

@@ -99,7 +99,7 @@ class Gaze:
             if turn.stale() or self.within(ask, look) != key:              # it may have been let go
                 return not turn.stale()
             self.lens = key[:3]
-            self.read.value = lens(answers, told, net, partial(self.known.named, ask.model), look.prediction)
+            self.read.value = lens(answers, told, net, partial(self.known.named, ask.model), look.prediction, exits)
             self.root.layout.display = "flex"
         rows = self.engine.rows(seen, number, grid, place)
         if turn.stale() or self.within(ask, look) != key:
@@ -155,23 +155,25 @@ def whom(weight: ndarray, part: LayerTrace, patch: int | None, pooled: bool) -> 
     return text.fact(told + (" · faded: not there" if np.isnan(weight).any() else ""))
 
 
-def lens(rows: DataFrame, told: Sequence[Moment], method: nn.Module, named: Callable[[int], str], answer: int) -> str:
+def lens(rows: DataFrame, told: Sequence[Moment], method: nn.Module, named: Callable[[int], str], answer: int,
+         exits: Sequence[str] = ()) -> str:
     """What the net would have answered from a patch, rows of `measure.lens`, when, and what read it; answer: the net's own."""
     if rows.empty:
         return text.fact("it is read by nobody: it took part in no block, or its token has fewer numbers than the head reads")
     best = rows.nlargest(MOST, "probability")
     best = best[(best.probability >= LEAST) | (best.probability == best.probability.max())]
-    said = ", ".join(f"“{escape(named(int(one['class'])))}” {text.percent(one.probability)}" for _, one in best.iterrows())
-    same = "" if int(best["class"].iloc[0]) != answer else ", as the net does"
-    return (f"<b>read alone</b>, {left(told)}: {said}{same} "
+    said = ", ".join(f"“{escape(named(int(one['class'])))}” {text.percent(one.probability)}"
+                     + (" (the net’s answer, too)" if not place and int(one["class"]) == answer else "")
+                     for place, (_, one) in enumerate(best.iterrows()))
+    return (f"<b>read alone</b>, {left(told, exits)}: {said} "
             + text.fact(f"(its token, by the net’s last norm and head, in the place of {reads(method)}; no net is trained to "
                         "answer so)"))
 
 
-def left(told: Sequence[Moment]) -> str:
+def left(told: Sequence[Moment], exits: Sequence[str] = ()) -> str:
     """When a patch was last a token of its own."""
     at = max(number for number, moment in enumerate(told) if moment.attended)
-    moment, layer = told[at], f"layer {told[at].layer.layer + 1}"
+    moment, layer = told[at], life.place(told[at], life.staged(told), exits)
     after = told[at + 1] if at + 1 < len(told) else None
     if moment.kind == "dropped":
         return f"as it was dropped in {layer}"

@@ -51,7 +51,7 @@ def verdict(part: LayerTrace, here: int) -> tuple[float, int, int] | None:
 
 def strip(life: Sequence[Moment], patch: Sequence[int], exits: Sequence[str] = (), hand: str = "") -> str:
     """The life as a row of squares, one per layer, and in a sentence; hand: "kept" or "dropped" where a person said so."""
-    several, before, squares = len({moment.layer.stages for moment in life}) > 1, None, []
+    several, before, squares = staged(life), None, []
     for moment in life:
         if several and moment.layer.stages != before:
             before = moment.layer.stages
@@ -91,6 +91,11 @@ def sentence(life: Sequence[Moment], several: bool = False, exits: Sequence[str]
     if end.fed:
         told.append(f"in {where(end)}" + rank(end) + ", the last" if told else f"takes part to the end, {where(end)}" + rank(end))
     return "; ".join(told)
+
+
+def staged(life: Sequence[Moment]) -> bool:
+    """Does it lead through several nets?"""
+    return len({moment.layer.stages for moment in life}) > 1
 
 
 def place(moment: Moment, several: bool, exits: Sequence[str]) -> str:

@@ -1,10 +1,12 @@
 """The sentences of a panel, and its style sheet."""
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
+from numpy import float32
 from pandas import DataFrame
 
 from vitlab.plots.theme import HERE, INK, color_of
@@ -66,7 +68,8 @@ def knew(rows: DataFrame, look: Look, named: Callable[[int], str], exits: Sequen
     def exit(stage: int) -> str:
         return escape(exits[stage]) if exits else f"exit {stage + 1}"
 
-    where = f"{exit(since.stage)}, layer {since.layer}" if several else f"layer {since.layer} of {led.layer.max()}"
+    stage = exit(since.stage) if exits else f"stage {since.stage + 1}"     # as the captions call where a layer is
+    where = f"{stage}, layer {since.layer}" if several else f"layer {since.layer} of {led.layer.max()}"
     told = f"“{escape(named(look.prediction))}” leads from {where} on"
     for end in led[led.threshold.notna()].itertuples():
         told += f" · {exit(end.stage)} is {percent(end.score)} sure and needs {percent(end.threshold)}"
@@ -137,7 +140,20 @@ def code(ask: Ask, guest: bool = False) -> str:
     net = f"vitlab.Forced(net, {ask.hand.code})" if ask.hand else "net"
     walked = ask.slice is not None and not isinstance(ask.image, Upload) and not guest
     images = f"data.for_net(net).images([{ask.image}])" if walked else "images"
-    return f'{fact("in code:")} <code class="vl-code">logits = {net}({images}, net.{escape(repr(ask.point))})</code>'
+    return f'{fact("in code:")} <code class="vl-code">logits = {net}({images}, net.{escape(short(ask.point))})</code>'
+
+
+def short(point: Any) -> str:
+    """A point as code, its numbers with the digits that single precision tells apart, which nets compute in."""
+    knobs = ", ".join(f"{field.name}={brief(getattr(point, field.name))}" for field in fields(point))
+    return f"{type(point).__name__}({knobs})"
+
+
+def brief(value: Any) -> str:
+    """A knob's value as code."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(brief, value))}{',' * (len(value) == 1)})"
+    return str(float32(value)) if isinstance(value, float) else repr(value)
 
 
 def walk(part: Slice, rows: Sequence[int], image: Any, classes: Sequence[str], of: int, size: int) -> str:

@@ -138,6 +138,7 @@ class SPViT(nn.Module):
         self.keep = asked_for(self.work, budget, keep, latency, lambda: clock(
             vit, self.after, [self.scorer(block) for block in self.after], packages, self.persist))
         self.budget = self.work(self.keep)
+        self.solved: dict[float, tuple[float, ...]] = {}                   # budget -> shares: a graph cannot search for them
         for selector, share, before in zip(self.selectors, self.keep, self.work.coming(self.keep)):
             selector.start_at(share / before)
         self.settled = {} if latency is None else {"latency": None, "keep": self.keep}     # another device is another latency
@@ -161,7 +162,9 @@ class SPViT(nn.Module):
         """The shares to keep for another budget: those of this net, all to one power; 1 where nothing is dropped."""
         if abs(budget / self.budget - 1) <= SAME:
             return self.keep
-        return solve(self.work, budget, self.shape)
+        if budget not in self.solved:
+            self.solved[budget] = solve(self.work, budget, self.shape)
+        return self.solved[budget]
 
     @property
     def shape(self) -> tuple[float, ...]:
@@ -209,7 +212,8 @@ class SPViT(nn.Module):
         if not isinstance(point.fixed, bool):
             raise ValueError(f"fixed must be True or False, not {point.fixed!r}")
         budget = self.budget if point.budget is None else real(point.budget, "budget")
-        if self.adaptive and not point.fixed and min(self.keep_at(budget)) < 1:
+        keep = self.keep_at(budget)
+        if self.adaptive and not point.fixed and min(keep) < 1:
             self.factors.at(budget, SAME)
         return Point(budget, point.fixed)
 
