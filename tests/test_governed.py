@@ -18,6 +18,7 @@ import vitlab
 from vitlab.governor import Governor
 from vitlab.widgets import gauges, governed, load
 from vitlab.widgets.door import LIVE
+from vitlab.widgets.gauges import pace
 from vitlab.widgets.load import Load
 from vitlab.widgets.service import WINDOW, Service
 
@@ -361,3 +362,9 @@ def test_a_table_of_another_net_is_refused_before_anything_is_made():
             {"point": ["x"], "top1": [1.0], "images_per_s": [1.0]}))
     assert len(widget._instances) == count
     assert load.cores() >= 1
+
+
+@pytest.mark.parametrize("slower, told", [(3.46, "3.5 times as slow as"), (1.04, "as fast as"), (0.97, "as fast as"),
+                                          (0.8, "1.2 times as fast as")])
+def test_a_machine_that_is_faster_is_not_called_slow(slower, told):
+    assert pace(slower) == told

@@ -28,6 +28,7 @@ from vitlab.widgets.engine import FEWEST, STEPS, fits_not
 from vitlab.widgets.records import Timing
 from vitlab.widgets.view import HISTORY
 from vitlab.widgets.worker import Gate, LatestWorker
+from vitlab.widgets.known import Known
 
 net, images, short = desk.net, desk.images, desk.short              # fixtures
 
@@ -115,6 +116,14 @@ def test_the_papers_ratio_stands_beside_ours_where_the_paper_has_the_point(image
     assert made.result["paper"] == pytest.approx(paper[14, 0.7] / paper[14, 1.0])
     assert f"paper’s A100 {made.result['paper']:.2f}×" in made.view.speed.value
     made.close()
+
+
+def test_a_paper_says_nothing_of_a_net_whose_costliest_point_is_another():
+    """Its speed-ups are over length 14; at its own costliest point this net is no 3 times as fast as itself."""
+    small = vitlab.create("supervit", "micro_patch4", num_classes=10, lengths=(7, 8))
+    whole = vitlab.create("supervit", "micro_patch4", num_classes=10)
+    found = Known({"small": small, "whole": whole}, vitlab.data.shapes("val", n=2), None).papers
+    assert found["small"] == {} and found["whole"][whole.Point(8, 1.0)][0] > 3
 
 
 def test_pictures_follow_the_layer_without_measuring_again(panel):

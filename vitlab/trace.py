@@ -77,6 +77,11 @@ class LayerTrace:
         """The stage as people count, from 1: "2", or "2.1" for the first stage within the second."""
         return ".".join(str(number + 1) for number in self.stages)
 
+    @property
+    def passed(self) -> Tensor:
+        """[B] bool: which images went through this block, be it with no patch left; those that a cascade let go did not."""
+        return self.attended.any(1) | (self.extra > 0)
+
     def patch(self, row: int, column: int, side: int) -> int:
         """The number of the patch here in which the middle of one of side x side patches lies."""
         down, right = (int((place + 0.5) / side * here) for place, here in zip((row, column), self.grid, strict=True))

@@ -74,7 +74,7 @@ def ways(trace: Trace, batch: int, whole: bool) -> list[tuple]:
     """Which blocks each image went through, or (`whole`) which nets of a cascade."""
     seen: list[dict] = [{} for _ in range(batch)]
     for part in trace.layers:
-        for image in part.attended.any(1).nonzero()[:, 0].tolist():
+        for image in part.passed.nonzero()[:, 0].tolist():
             seen[image][part.stages if whole else (part.stages, part.layer)] = None
     return [tuple(found) for found in seen]
 

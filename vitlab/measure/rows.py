@@ -39,7 +39,7 @@ def attention_rows(method: nn.Module, image: Tensor, patch: int, point: Any = No
 def rows_of(seen: Pass, patch: int, place: int, grid: int | None) -> Rows:
     """The same of a pass that was watched already: no pass more."""
     trace, where = seen.trace, place_of(seen.trace.layers, patch, grid)
-    there = [n for n, part in enumerate(trace.layers) if part.attended[0].any()]
+    there = [n for n, part in enumerate(trace.layers) if part.passed[0]]
     at = there[whole(place, "place, a block that the image went through,", -len(there), len(there) - 1)]
     part, said, before = trace.layers[at], seen.told[at], trace.layers[at - 1] if at else None
     home = torch.arange(part.attended.shape[1], device=said.q.device)      # [N] the patch that stands for each patch's token

@@ -45,7 +45,7 @@ def governed() -> go.Figure:
     for name, row, style in (
             ("target", 1, {"mode": "lines", "line": {"color": INK, "width": 1.5, "dash": "dash", "shape": "hv"}}),
             ("answered", 1, {"mode": "lines", "line": {"color": ours, "width": 2}}),
-            ("switch", 1, {"mode": "markers", "marker": marker_of(HERE, "diamond-open", 9)}),
+            ("switch", 1, {"mode": "markers", "marker": marker_of(HERE, "diamond-open", 9), "cliponaxis": False}),
             ("top1", 2, {"mode": "lines", "line": {"color": ours, "width": 2, "shape": "hv"}})):
         told = {"target": "asked: %{y:.4g} images/s", "switch": "from here on %{text}", "top1": "%{text}: %{y:.1f} %"}
         figure.add_scatter(name=name, x=[], y=[], row=row, col=1, hovertemplate=told.get(name, "%{y:.4g} images/s at %{text}")

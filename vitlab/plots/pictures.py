@@ -14,6 +14,7 @@ from vitlab.plots.theme import INK, dress
 from vitlab.trace import LayerTrace, Trace, recorded
 
 PANEL, GAP, TITLE = 196, 14, 30             # pixels of a panel, between panels, and of the line above each
+ROOM = 930                                  # pixels of a page beside a file browser
 MERGED = 5                                  # panels of `merged`, unless others are asked for
 
 
@@ -47,7 +48,8 @@ def merged(picture: ndarray, trace: Trace, row: int = 0, *, layers: Sequence[int
         layers = sorted({known[round(n * (len(known) - 1) / max(MERGED - 1, 1))] for n in range(MERGED)})
     parts = pick(passes, layers)
     return panels([left(picture, part, row) for part in parts],
-                  [f"{name(part, passes)}: {int(part.fed[row].sum())} tokens" for part in parts])
+                  [f"{name(part, passes)}: {int(part.fed[row].sum())} tokens" for part in parts],
+                  side=min(PANEL, (ROOM + GAP) // min(len(parts), MERGED) - GAP))
 
 
 def left(picture: ndarray, part: LayerTrace, row: int) -> ndarray:
@@ -173,7 +175,7 @@ def present(trace: Trace, row: int) -> list[LayerTrace]:
     """The layers that image `row` went through; ValueError for an empty trace or a row that it does not have."""
     count = len(recorded(trace)[0].fed)
     row = whole(row, "row, an image of the trace,", -count, count - 1)
-    return [part for part in trace.layers if part.attended[row].any()]
+    return [part for part in trace.layers if part.passed[row]]
 
 
 def pick(passes: list[LayerTrace], layers: Sequence[int]) -> list[LayerTrace]:

@@ -91,7 +91,7 @@ class Engine:
             share = logits[0].float().softmax(-1)
             if not share.isfinite().all():
                 raise ValueError(why_not_finite(method, ask.precision))
-            layers = [on_cpu(part) for part in trace.layers if part.attended[0].any()]
+            layers = [on_cpu(part) for part in trace.layers if part.passed[0]]
             gmacs = self.cost(ask.model, method, image, ask.point, ask.hand)[0]
             dense = self.cost(ask.model, self.methods[ask.model], image, method.points[-1])[0]
         left = None if trace.exit is None else int(trace.exit[0])

@@ -44,7 +44,7 @@ class Gauges:
         self.pace.value = (
             f'<b class="vl-number">{text.digits(now.images_per_s)}</b> of {text.digits(now.target)} images/s · '
             f'<span class="vl-fact">{1000 * now.took:.0f} ms a batch · {counted(now.threads, "thread")} · the machine is '
-            f"{now.slower:.1f} times as slow as when it was measured · {counted(now.switches, 'switch', 'switches')}</span>")
+            f"{pace(now.slower)} when it was measured · {counted(now.switches, 'switch', 'switches')}</span>")
         self.draw()
 
     def draw(self) -> None:
@@ -78,6 +78,12 @@ class Gauges:
 def named(point: Any) -> str:
     """An operating point, its numbers short."""
     return f"Point({', '.join(f'{name}={shown(value, name)}' for name, value in asdict(point).items())})"
+
+
+def pace(slower: float) -> str:
+    """How slow a machine is beside what it was, in words that are true on both sides of 1."""
+    told = f"{slower:.1f}"
+    return "as fast as" if told == "1.0" else f"{told} times as slow as" if slower > 1 else f"{1 / slower:.1f} times as fast as"
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

@@ -72,7 +72,8 @@ class Known:
     def paper(self, model: str) -> dict[Any, tuple[float, str]]:
         """Point -> (the speed-up over the costliest point that the paper prints, its device), where it prints one.
 
-        The paper's rows of this backbone, or else of the first it names.
+        The paper's rows of this backbone, or else of the first it names; none for a net whose costliest point is not the paper's,
+        which its speed-ups are over.
         """
         made, knobs = self.made[model], [field.name for field in fields(self.methods[model].Point)]
         table = measure.paper()
@@ -84,6 +85,9 @@ class Known:
         if not nets:
             return {}
         table = table[table.backbone == (made.get("backbone") if made.get("backbone") in nets else nets[0])]
-        dense = table.loc[table.gmacs.idxmax(), "images_per_s"]
+        most = table.loc[table.gmacs.idxmax()]
+        if self.methods[model].points[-1] != self.methods[model].Point(**{k: most[k] for k in knobs}):
+            return {}
+        dense = most["images_per_s"]
         return {self.methods[model].Point(**{k: row[k] for k in knobs}):
                 (float(row["images_per_s"] / dense), row["device"]) for row in table.to_dict("records")}

@@ -38,8 +38,9 @@ class Twin:
         both = (others, other_grid, mine, grid), (mine, grid, others, other_grid)
         for kind, part, pair in zip(KINDS, (then, now), both, strict=True):
             alone = only(*pair)
-            self.captions[kind].value = text.caption(f"{kind}, layer {part.layer + 1}: {int(pair[0].sum())} of {len(pair[0])}, "
-                                                     f"{alone} alone")
+            kept = (f"{int(pair[0].sum())} of {len(pair[0])}" if part.source is None
+                    else f"{len(pair[0])} in {int(part.fed[0].sum())} tokens")
+            self.captions[kind].value = text.caption(f"{kind}, layer {part.layer + 1}: {kept}, {alone} alone")
             self.pictures[kind].value = png(compared(look.subject.picture, *pair))
         self.show_speed(None, named)
 

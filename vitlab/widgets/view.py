@@ -58,7 +58,8 @@ class View:
         count, patches = int(part.fed[0].sum()), part.fed.shape[1]
         told = f"{count} of {patches} kept" if part.source is None else f"{patches} patches in {count} tokens"
         self.captions["kept"].value = text.caption(f"{look.name(place, exits)}: {told}")
-        where = "attention to patches" if part.cls[0].any() else "class token left out"
+        where = ("no patch left" if not part.attended[0].any() else "attention to patches" if part.cls[0].any()
+                 else "class token left out")
         self.captions["attention"].value = text.caption(f"{where}, layer {part.layer + 1}")
         self.pictures["kept"].value = png(left(look.subject.picture, part, 0))
         self.pictures["attention"].value = png(heated(look.subject.picture, *looked_at(look.layers, place, 0), part.grid))
