@@ -25,10 +25,10 @@ from vitlab.widgets import explore, text, worker
 from vitlab.widgets.controls import NOBODY, sliders
 from vitlab.widgets.door import LIVE, cell
 from vitlab.widgets.engine import FEWEST, STEPS, fits_not
+from vitlab.widgets.known import Known
 from vitlab.widgets.records import Timing
 from vitlab.widgets.view import HISTORY
 from vitlab.widgets.worker import Gate, LatestWorker
-from vitlab.widgets.known import Known
 
 net, images, short = desk.net, desk.images, desk.short              # fixtures
 
