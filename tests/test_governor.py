@@ -113,6 +113,9 @@ def test_where_threads_wait_for_each_other_it_goes_on_with_one(monkeypatch):
     rate, used = served(world, governor, 90, 10)
     assert rate == pytest.approx(90, rel=0.15) and used[-1] == POINTS[1]
     assert governor.history().threads.iloc[-1] == 1 and threads == [2]     # between its batches they are the caller's
+    begun = len(governor.steps)
+    assert POINTS[2] not in served(world, governor, 90, 60)[1]             # a trial of threads is no sign of a quiet machine
+    assert (governor.history().threads[begun:] == 2).any()
     world.waiting = 1.0
     served(world, governor, 90, 60)
     assert served(world, governor, 90, 10)[1][-1] == POINTS[2] and governor.history().threads.iloc[-1] == 2

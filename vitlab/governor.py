@@ -8,6 +8,7 @@ another process (see `vitlab.threads`).
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from time import perf_counter
 from typing import Any
 
@@ -21,6 +22,7 @@ from vitlab.numbers import real
 from vitlab.threads import Threads
 
 RECENT = 1.0        # seconds of batches of which the slowness is taken, the batch before them included
+ENOUGH = 3          # batches on as many threads as now that say how slow the machine is
 MARGIN = 0.05       # by which a point must promise more than is asked, so that noise does not break the promise
 UP = 0.08           # the same of a more accurate point than the one that answers, which itself needs none: they would take turns
 
@@ -58,6 +60,7 @@ class Governor:
         self.patience, self.slower = real(patience, "patience"), deque()      # of late: (when, took, seconds on a quiet machine)
         fixed = next(method.parameters()).device.type != "cpu" or torch.are_deterministic_algorithms_enabled()
         self.threads = Threads(torch.get_num_threads(), fixed, lambda count: self.slower.clear(), clock, in_a_row=2)
+        self.before = 1.0                               # how slow the machine was before a trial of threads began
         self.steps: list[Step] = []
         self.began = self.switched = None
         self.point: Any = None
@@ -82,6 +85,7 @@ class Governor:
             self.slower.popleft()
         self.steps.append(Step(end - self.began, self.point, end - begin, len(images), self.now, threads))
         if not self.threads.fixed:
+            self.before = self.now
             self.threads.told((end - begin) / alone)        # points differ in time, but not in how much slower they are
         return logits
 
@@ -89,6 +93,10 @@ class Governor:
     def now(self) -> float:
         """How many times slower the machine is than it was when the table was measured: the time that the last batches took over
         what they would have taken. Not a median: beside another process most are in time and some wait for their turn."""
+        if self.threads.trial is not None:                                     # what another number of threads takes says little
+            return self.before
+        if len(self.slower) < ENOUGH and isfinite(self.threads.score):
+            return self.threads.score                                          # of their trial, in which they were the fastest
         return sum(took for _, took, _ in self.slower) / sum(alone for *_, alone in self.slower) if self.slower else 1.0
 
     def choose(self, time: float, batch: int) -> None:
