@@ -165,13 +165,18 @@ def test_graphs_are_of_a_gpu(net):
 
 @torch.inference_mode()
 def test_a_compiler_that_fails_is_told_in_one_sentence(net, monkeypatch):
+    said = ["no C++ compiler\nin this place"]
+
     def broken(*given, **words):
         def run(images):
-            raise OSError("no compiler\nin this place")
+            raise OSError(*said)
         return run
 
     monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(RuntimeError, match=r"could not compile this net here, .* such as g\+\+; .* It said: no compiler$"):
+    with pytest.raises(RuntimeError, match=r"could not compile this net here, .* such as g\+\+; .* It said: no C\+\+ compiler$"):
+        Compiled(net)(pictures(2))
+    said[0] = "a number that a tensor holds"
+    with pytest.raises(RuntimeError, match="could not compile this net here; run the net itself. It said: a number that a"):
         Compiled(net)(pictures(2))
 
 

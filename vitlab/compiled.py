@@ -89,8 +89,9 @@ class Compiled(nn.Module):
                 run(images)
             except Exception as error:                      # whatever a compiler may raise, told in one sentence
                 told = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise RuntimeError("torch.compile could not compile this net here, perhaps for want of a C++ compiler such as "
-                                   f"g++; install one, or run the net itself. It said: {told}") from error
+                want = ", perhaps for want of a C++ compiler such as g++; install one, or" if "C++" in str(error) else ";"
+                raise RuntimeError(f"torch.compile could not compile this net here{want} run the net itself. "
+                                   f"It said: {told}") from error
         return Recorded(run, images, [*method.parameters(), *method.buffers()]) if graphs else run
 
 
