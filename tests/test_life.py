@@ -170,13 +170,14 @@ def test_a_panel_is_taken_away_as_a_page_that_needs_nothing(net, images, tmp_pat
     panel = explore(net, images, sweep=vitlab.sweep(net, images, rounds=1), batch=2)
     assert panel.set(length=6, keep=0.5).wait(QUICK), panel.last_error
     panel.view.aide.patch = [2, 3]
+    assert panel.wait(QUICK), panel.last_error                             # whom the patch looks at is a fourth picture
     code = "logits = net(images, net.Point(length=6, keep=0.5))"
     assert code in panel.view.code.value
     assert torch.equal(net(images.images([0]), net.Point(length=6, keep=0.5)), net(images.images([0]), panel.result["point"]))
     page = panel.save(tmp_path / "new" / "panel.html").read_text()
     for shown in (panel.view.answer.value, panel.view.speed.value, panel.view.life.value, code, "Plotly.newPlot"):
         assert shown in page
-    assert page.count('<img alt="') == 3
+    assert page.count('<img alt="') == 4
     assert "http" not in re.sub(r"<script.*?</script>", "", page, flags=re.S), "the page asks the network"
     with pytest.raises(ValueError, match="saved as a page or as pictures, such as panel.html or panel.png, not as panel.gif"):
         panel.save(tmp_path / "panel.gif")
