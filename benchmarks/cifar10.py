@@ -60,7 +60,7 @@ def trained(study: side.Study, name: str) -> tuple[torch.nn.Module, dict]:
     if name in READY:
         net = side.finished(study, SEED, READY[name])
         return net, {"passes": PASSES, "batch": study.recipe.batch, "seconds": net.facts["metrics"]["seconds"],
-                     "trained_on": place(net), "trained_commit": short(net.facts["commit"])}
+                     **side.origin(net.facts)}
     net, seconds, taught = begun(study, name), 0.0, {}
     if name == "spvit":
         taught["teacher"] = side.finished(study, SEED, READY["dense"])
@@ -72,17 +72,6 @@ def trained(study: side.Study, name: str) -> tuple[torch.nn.Module, dict]:
     each = study.joint.get(name, (1,))[0]
     return net, {"passes": sum(STEPS[name]) * each, "batch": RECIPE.batch, "seconds": seconds,
                  "trained_on": facts()["hardware"], "trained_commit": commit(DIGITS)}
-
-
-def place(net: torch.nn.Module) -> str:
-    """Where a net of side_by_side.py was trained: if not with what is here, its table tells."""
-    there = pd.read_csv(DATA / "results" / "side_by_side_cifar10_points.csv").trained_on.iloc[0]
-    return there if f"torch {net.facts['versions']['torch']}" in there else facts()["hardware"]
-
-
-def short(told: str) -> str:
-    """A commit as tables have it, -dirty where files differed from it."""
-    return told[:DIGITS] + "-dirty" * told.endswith("-dirty")
 
 
 def recipe_of(study: side.Study, name: str) -> dict:

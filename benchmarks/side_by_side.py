@@ -2,15 +2,16 @@
 
     python benchmarks/side_by_side.py shapes [0,1,2] [jobs]                         trains what is not trained yet, and judges it
     python benchmarks/side_by_side.py cifar10 [0] [jobs] [folder or hub name] [passes]       the same on real pictures
+    python benchmarks/side_by_side.py cifar10 train SEED NET [folder or hub name] [passes]   one net of it, no judging
     python benchmarks/side_by_side.py speed [shapes|cifar10]                        times seed 0's nets; wants a quiet machine
 
 A pass is one batch through one of a method's nets, forwards and backwards: a dense step has one, a step of ReViT or DVT as many
 as there are lengths or exits, a SuperViT step four. SPViT and SViT spend half of theirs on the dense net from which they start;
 what SPViT's teacher says is not counted, nor is ReViT's assigner. Every method has the recipe and knobs of its own study.
 Thresholds and factors are found on pictures of their own; all are judged on test pictures of which no choice has seen one.
-jobs: processes at once. Finished runs are kept under runs/side_by_side. Writes data/results/side_by_side_<set>_points.csv
-(accuracy and cost of every point), ..._hard.csv (do methods spend more on the same pictures?) and ..._kept.csv (do they keep the
-same patches?); cifar10.py makes nets to be shipped. speed writes ..._speed.csv.
+jobs: processes at once. Finished runs are kept under runs/side_by_side, and may be brought there from another machine. Writes
+data/results/side_by_side_<set>_points.csv (accuracy and cost of every point), ..._hard.csv (do methods spend more on the same
+pictures?) and ..._kept.csv (do they keep the same patches?); cifar10.py makes nets to be shipped. speed writes ..._speed.csv.
 """
 import subprocess
 import sys
@@ -32,13 +33,13 @@ import vitlab
 from vitlab import budget, lengths
 from vitlab.measure import agreement, exits, latency_race, race, write
 from vitlab.measure.answers import at_points
-from vitlab.measure.records import DATA
+from vitlab.measure.records import DATA, DIGITS
 from vitlab.methods import spvit, supervit, svit
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 KEEPS = (0.5, 0.6, 0.7)                                     # of SViT's tokens
 PLANS, TRACED, BATCH = 8, 200, 32                           # thresholds of a cascade, pictures traced, timed
-PRUNED, START = ("spvit", "svit"), "start"
+PRUNED, START, STRETCHES = ("spvit", "svit"), "start", 2
 
 
 @dataclass(frozen=True)
@@ -93,31 +94,45 @@ STUDIES = {
 }
 
 
-def train(study: Study, seed: int, name: str, net: torch.nn.Module, steps: int, teacher=None, **recipe) -> torch.nn.Module:
+def train(study: Study, seed: int, name: str, stretch: int, net: torch.nn.Module, teacher=None) -> None:
     told = {} if teacher is None else {"teacher": teacher}
-    finish(net, study.data("train", seed), replace(study.recipe, seed=seed, steps=steps, **recipe),
-           folder(study) / str(seed) / name.replace(" ", "_"), **told)
-    return net.eval()
+    finish(net, study.data("train", seed), recipe_of(study, seed, name, stretch), folder(study, seed, name, stretch), **told)
 
 
-def folder(study: Study) -> Path:
-    return Path("runs/side_by_side") / f"{study.name}-{study.passes}"
+def folder(study: Study, seed: int, name: str, stretch: int = -1) -> Path:
+    """Of a run; of the last one where a net has several."""
+    stretch = f"-{stretch % STRETCHES}" if name in PRUNED else ""
+    return Path("runs/side_by_side") / f"{study.name}-{study.passes}" / str(seed) / f"{name.replace(' ', '_')}{stretch}"
+
+
+def recipe_of(study: Study, seed: int, name: str, stretch: int = -1) -> vitlab.Recipe:
+    """A pruned net has the passes that its start has left, the last third of them deciding as at test time."""
+    recipe = replace(study.recipe, seed=seed)
+    if name not in PRUNED:
+        return replace(recipe, steps=study.passes // (2 if name == START else study.joint.get(name, (1,))[0]))
+    rest = study.passes - study.passes // 2
+    steps, lr = ((2 * rest // 3, spvit_small.RECIPE.lr), (rest - 2 * rest // 3, spvit_small.SECOND_LR))[stretch]
+    return replace(recipe, steps=steps, lr=lr, lr_backbone=study.lr_backbone)
 
 
 def finished(study: Study, seed: int, name: str) -> torch.nn.Module:
-    """Who starts from nothing, trained: as the folder holds it if its run has ended, else trained now.
+    """Anybody, trained: as the folder holds it if its run has ended, else trained now.
 
     `fit` would hold the folder while it looks, so that two who start from one net could not do so at once; and it would refuse
     what was trained elsewhere, where other versions draw other first weights.
     """
-    passes, kept = 2 if name == START else study.joint.get(name, (1,))[0], folder(study) / str(seed) / name.replace(" ", "_")
-    steps = study.passes // passes
-    if (kept / "last.safetensors").exists():
-        net, free = vitlab.load(kept / "last.safetensors"), {"workers": 0, "log_every": None}
-        recipe = vitlab.Recipe(**{**net.facts["recipe"], "betas": tuple(net.facts["recipe"]["betas"])})
-        if net.facts["step"] == steps and replace(recipe, **free) == replace(study.recipe, seed=seed, steps=steps, **free):
-            return net
-    return net_of(study, seed, name)
+    last, wished = folder(study, seed, name) / "last.safetensors", recipe_of(study, seed, name)
+    if not (last.exists() and ended(net := vitlab.load(last), wished)):
+        net_of(study, seed, name)
+        net = vitlab.load(last)
+    return net
+
+
+def ended(net: torch.nn.Module, wished: vitlab.Recipe) -> bool:
+    """Is this the last checkpoint of a run by such a recipe?"""
+    free = {"workers": 0, "log_every": None}
+    recipe = vitlab.Recipe(**{**net.facts["recipe"], "betas": tuple(net.facts["recipe"]["betas"])})
+    return net.facts["step"] == wished.steps and replace(recipe, **free) == replace(wished, **free)
 
 
 def made(study: Study, seed: int, method: str, **knobs) -> torch.nn.Module:
@@ -125,31 +140,28 @@ def made(study: Study, seed: int, method: str, **knobs) -> torch.nn.Module:
     return vitlab.create(method, study.backbone, num_classes=10, image_size=study.size, **knobs)
 
 
-def net_of(study: Study, seed: int, name: str) -> torch.nn.Module:
-    """Anybody, trained."""
-    if name in study.joint:
-        passes, knobs = study.joint[name]
-        return train(study, seed, name, made(study, seed, name, **knobs), study.passes // passes)
+def net_of(study: Study, seed: int, name: str) -> None:
+    """Train anybody into its folder."""
     if name in PRUNED:
-        return pruned(study, seed, name)
-    grid = study.grids[0] if name == START else int(name.split("x")[-1])
-    steps = study.passes // 2 if name == START else study.passes
-    return train(study, seed, name, made(study, seed, "dense", grid=grid), steps)
+        pruned(study, seed, name)
+    elif name in study.joint:
+        train(study, seed, name, -1, made(study, seed, name, **study.joint[name][1]))
+    else:
+        grid = study.grids[0] if name == START else int(name.split("x")[-1])
+        train(study, seed, name, -1, made(study, seed, "dense", grid=grid))
 
 
-def pruned(study: Study, seed: int, method: str) -> torch.nn.Module:
-    """SPViT or SViT: half of the passes for the dense net, half from it on, the last third of them deciding as at test time."""
+def pruned(study: Study, seed: int, method: str) -> None:
+    """SPViT or SViT: half of the passes for the dense net, half from it on."""
     start = finished(study, seed, START)
     whole = dense_cost(study, start)
     knobs = {"budget": study.shares[0] * whole, "lambda_ratio": 20.0} if method == "spvit" else {"keep": KEEPS[0]}
-    net, rest = made(study, seed, method, **knobs), study.passes - study.passes // 2
+    net = made(study, seed, method, **knobs)
     net.init_from(start.vit)
-    for stretch, steps in enumerate((2 * rest // 3, rest - 2 * rest // 3)):
+    for stretch in range(STRETCHES):
         if stretch:
             net.settle()
-        train(study, seed, f"{method}-{stretch}", net, steps, start if method == "spvit" else None,
-              lr=spvit_small.SECOND_LR if stretch else spvit_small.RECIPE.lr, lr_backbone=study.lr_backbone)
-    return net
+        train(study, seed, method, stretch, net, start if method == "spvit" else None)
 
 
 def dense_cost(study: Study, net: torch.nn.Module) -> float:
@@ -176,8 +188,8 @@ def settled(net: torch.nn.Module, held, seed: int, kept: Path, shares, keeps=KEE
 
 def nets(study: Study, seed: int) -> dict[str, torch.nn.Module]:
     """Everybody, by name, trained."""
-    held, kept = study.data("held out", seed), folder(study) / str(seed) / "assigner"
-    found = {name: settled(net_of(study, seed, name).to(DEVICE), held, seed, kept, study.shares)
+    held, kept = study.data("held out", seed), folder(study, seed, "assigner")
+    found = {name: settled(finished(study, seed, name).to(DEVICE), held, seed, kept, study.shares)
              for name in study.names if name != START}
     found["supervit + exits"] = vitlab.EarlyExit(found["supervit"], tuple(supervit.Point(*point) for point in study.ladder))
     return {name: net.to(DEVICE) for name, net in found.items()}
@@ -187,10 +199,11 @@ def judged(study: Study, seed: int) -> tuple[pd.DataFrame, ...]:
     """One seed: a row per net and point, per pair of nets whose images differ in cost, per pair and block."""
     test, everybody, rows, spent = study.data("test", seed), nets(study, seed), [], {}
     for name, net in everybody.items():
+        from_where = origin(getattr(net, "facts", everybody["supervit"].facts))     # "supervit + exits" has none of its own
         for point, table in zip(net.points, at_points(net, test, net.points)):
             rows.append({"seed": seed, "method": name, "point": str(point), "top1": 100 * table.correct.mean(),
                          "gmacs": table.gmacs.mean(), "gmacs_sd": table.gmacs.std(), "n": len(table), "passes": study.passes,
-                         **asdict(point)})
+                         **from_where, **asdict(point)})
             if table.gmacs.std() > spent.get(name, (1e-6 * table.gmacs.mean(), 0))[0]:
                 spent[name] = table.gmacs.std(), table.gmacs            # at the point where images differ most
         print(f"seed {seed}, {name}: {max(row['top1'] for row in rows if row['method'] == name):.1f}", flush=True)
@@ -201,6 +214,13 @@ def judged(study: Study, seed: int) -> tuple[pd.DataFrame, ...]:
         hard += [{"seed": seed, "a": name, "b": "object size", "rank_correlation": cost.corr(size, method="spearman")}
                  for name, (_, cost) in spent.items()]
     return pd.DataFrame(rows), pd.DataFrame(hard), kept(study, everybody, test).assign(seed=seed)
+
+
+def origin(facts: dict) -> dict[str, str]:
+    """Where a checkpoint was trained and by which commit, -dirty where files differed from it."""
+    told = facts.get("commit", "unknown")
+    return {"trained_on": f"{facts.get('trained_on') or 'unknown'}, torch {facts['versions']['torch']}",
+            "trained_commit": told[:DIGITS] + "-dirty" * told.endswith("-dirty")}
 
 
 @torch.inference_mode()
@@ -251,7 +271,7 @@ def main(name: str = "shapes", *told: str) -> None:
         return speed(*told)
     study = STUDIES[name]
     if told[:1] == ("train",):
-        seed, which, source, passes = told[1:]
+        seed, which, source, passes = [*told[1:], study.source, study.passes][:4]
         net_of(replace(study, source=source, passes=int(passes)), int(seed), which)
         return
     seeds, jobs, source, passes = [*told, *("0,1,2" if name == "shapes" else "0", "1", study.source, study.passes)[len(told):]]

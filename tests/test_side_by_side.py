@@ -31,13 +31,22 @@ def study(side, monkeypatch, tmp_path):
 
 def test_a_net_that_is_there_is_read_though_another_run_holds_its_folder(side, study):
     made = side.finished(study, 0, side.START)                  # nothing is there: trained
-    with FileLock(side.folder(study) / "0" / side.START / LOCK):
+    with FileLock(side.folder(study, 0, side.START) / LOCK):
         read = side.finished(study, 0, side.START)
         with pytest.raises(ValueError, match="another run is training"):
             side.net_of(study, 0, side.START)
         with pytest.raises(ValueError, match="another run is training"):    # what another recipe made is not read
             side.finished(replace(study, recipe=replace(study.recipe, lr=1e-3)), 0, side.START)
     assert all(map(torch.equal, made.state_dict().values(), read.state_dict().values()))
+    assert side.origin(read.facts)["trained_on"] == f"{vitlab.measure.facts()['hardware']}, torch {torch.__version__}"
+
+
+def test_a_pruned_net_is_read_from_its_last_stretch(side, study, monkeypatch):
+    study = replace(study, passes=12)
+    made = side.finished(study, 0, "svit")
+    assert made.facts["step"] == 2 and side.folder(study, 0, "svit").name == "svit-1"
+    monkeypatch.setattr(side, "net_of", lambda *told: pytest.fail("it was trained again"))
+    assert all(map(torch.equal, made.state_dict().values(), side.finished(study, 0, "svit").state_dict().values()))
 
 
 def test_both_begin_once_their_start_has_ended_which_is_trained_once(side, study, monkeypatch):

@@ -480,6 +480,7 @@ def test_a_checkpoint_says_what_it_holds(tmp_path):
     assert facts["made"] == coin().made | {"classes": ["a", "b", "c", "d"]}
     assert Recipe(**facts["recipe"] | {"betas": tuple(facts["recipe"]["betas"])}) == EVERYTHING
     assert facts["data"]["name"] == "blobs"
+    assert facts["trained_on"] == vitlab.measure.facts()["hardware"]
     assert facts["data"]["classes"] == ["a", "b", "c", "d"]
     assert facts["versions"] == {"vitlab": vitlab.__version__, "torch": torch.__version__,
                                  "timm": sys.modules["timm"].__version__}

@@ -10,6 +10,7 @@ import torch
 
 import vitlab
 from vitlab.checkpoint import commit
+from vitlab.machine import hardware
 from vitlab.words import one_of, path_of
 
 PAPER = Path(__file__).with_name("paper.csv")
@@ -30,22 +31,9 @@ def facts(device: str = "cpu") -> dict[str, str]:
 
     The commit is the checkout's, with -dirty where files differ from it; "unknown" where vitlab does not run from one.
     """
-    try:
-        kind = torch.device(str(device)).type
-    except RuntimeError as error:
-        raise ValueError(f"there is no device {device!r}; give cpu, cuda or cuda:0") from error
-    name = torch.cuda.get_device_name() if kind == "cuda" else f"{processor()}, {os.cpu_count()} cores"
-    return {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "hardware": name, "threads": str(torch.get_num_threads()),
-            "python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__,
-            "vitlab": vitlab.__version__, "commit": commit(DIGITS) or "unknown"}
-
-
-def processor() -> str:
-    """The CPU's model name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "hardware": hardware(str(device)),
+            "threads": str(torch.get_num_threads()), "python": platform.python_version(), "torch": torch.__version__,
+            "timm": timm.__version__, "vitlab": vitlab.__version__, "commit": commit(DIGITS) or "unknown"}
 
 
 def write(frame: pd.DataFrame, path: str | Path, device: str = "cpu") -> Path:

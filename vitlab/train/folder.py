@@ -90,7 +90,8 @@ def put_down(run: Run, names: list[str]) -> None:
     """Write these files of the run as it is now."""
     progress = run.progress
     told = {name: fact for name, fact in run.facts.items() if name != "made"} | {
-        "step": progress.step, "metrics": progress.rows[-1] if progress.rows else {}, "history": progress.rows}
+        "step": progress.step, "trained_on": progress.trained_on,
+        "metrics": progress.rows[-1] if progress.rows else {}, "history": progress.rows}
     for name in names:
         if name == "history.csv":
             checkpoint.replace(run.out / name, table(run))
@@ -132,7 +133,7 @@ def restore(run: Run) -> None:
         run.progress = Progress(**facts["progress"])
         put(run, found)
     else:
-        run.progress = Progress(step=run.total, rows=facts["history"])
+        run.progress = Progress(step=run.total, rows=facts["history"], trained_on=facts.get("trained_on", ""))
         checkpoint.fill(run.method, kept, path)
     mend(run, path == state)
     if not run.accelerator.is_main_process:

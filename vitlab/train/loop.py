@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from vitlab.evaluation import evaluating
+from vitlab.machine import hardware
 from vitlab.numbers import flag
 from vitlab.recipe import Recipe, check_recipe
 from vitlab.threads import as_pays
@@ -93,6 +94,7 @@ def fit(method: nn.Module, train, recipe: Recipe, *, val=None, teacher: nn.Modul
 def advance(run: Run, val, teacher: nn.Module | None, asked: list) -> None:
     """Step after step to the end, or to the end of the step in which Ctrl-C was pressed."""
     progress, recipe, device = run.progress, run.recipe, run.accelerator.device
+    progress.trained_on = hardware(device)
     loader = DataLoader(run.batches, batch_size=None, sampler=range(progress.step, run.total),
                         num_workers=recipe.workers, pin_memory=device.type == "cuda")
     mix, every = mixer(recipe, run.method.made["num_classes"]), recipe.log_every or max(1, run.total // ROWS)

@@ -33,6 +33,7 @@ class Progress:
     rows: list[dict] = field(default_factory=list)      # the history
     open: dict[str, list] = field(default_factory=dict)     # loss -> [sum, times] since the last row
     precision: str = ""                                 # what a recipe's "auto" was found to be
+    trained_on: str = ""                                # the machine that took the last step
 
 
 @dataclass
