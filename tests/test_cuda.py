@@ -97,7 +97,7 @@ def test_a_step_of_training_learns_what_a_cpu_learns(name):
         grads[device] = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
     assert grads["cpu"].keys() == grads["cuda"].keys()
     for name, grad in grads["cpu"].items():
-        torch.testing.assert_close(grads["cuda"][name].cpu(), grad, atol=1e-8, rtol=1e-6)
+        torch.testing.assert_close(grads["cuda"][name].cpu(), grad, atol=1e-5, rtol=1e-4)     # losses are float32
 
 
 @pytest.mark.parametrize("precision", ("fp32", "bf16", "auto"))
