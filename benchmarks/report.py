@@ -364,9 +364,14 @@ def gpu_points() -> str:
     columns, hows, said = {}, {}, []
     for precision in ("fp32", "bf16"):
         rows = read(f"throughput_deit_small_cuda_{precision}").set_index("name")
-        columns |= {"promised": rows.flops_speed_up, f"{precision}, batch {int(rows.batch.iloc[0])}": rows.speed_up,
+        batch = f"{precision}, batch {int(rows.batch.iloc[0]):,}"
+        columns |= {"promised": rows.flops_speed_up, batch: rows.speed_up,
                     f"its energy, {precision}": rows.joules["timm dense"] / rows.joules}
-        alone = read(f"latency_deit_small_cuda_{precision}").pivot(index="name", columns="how", values="median_ms")
+        if (RESULTS / f"throughput_deit_small_cuda_{precision}_graphs.csv").exists():
+            graphs = read(f"throughput_deit_small_cuda_{precision}_graphs").set_index("name")
+            columns[f"{batch}, as CUDA graphs"] = graphs.images_per_s / rows.images_per_s["timm dense"]
+        alone = read(f"latency_deit_small_cuda_{precision}")
+        one, alone = alone.iloc[0], alone.pivot(index="name", columns="how", values="median_ms")
         kept, share = rows.speed_up_over_flops.drop("timm dense"), alone.graphs / alone.eager
         took = 1000 * rows.batch / rows.images_per_s
         said.append(f"In {precision} the points reach {kept.min():.2f} to {kept.max():.2f} of their promise: timm's pass takes "
@@ -375,7 +380,8 @@ def gpu_points() -> str:
         hows |= {f"one picture, {precision}": alone.eager, "as a CUDA graph" + " " * len(hows): alone.graphs}
     table = pd.DataFrame({name: values.map("{:.2f}×".format) for name, values in columns.items()}).join(
         pd.DataFrame({name: values.map("{:.1f} ms".format) for name, values in hows.items()}))
-    return f"{markdown(table.reset_index(names='length, keep'))}\n\n{' '.join(said)} {where(rows.iloc[0])}"
+    return (f"{markdown(table.reset_index(names='length, keep'))}\n\n{' '.join(said)} Batches: {where(rows.iloc[0])} One picture: "
+            f"torch {one.torch}, {one.date}.")
 
 
 def gpu_methods() -> str:
