@@ -1,6 +1,6 @@
 """One small net per method on real pictures, CIFAR-10's.  python benchmarks/cifar10.py [hub name | parquet folder] [net ...]
 
-micro_patch4 at 32 pixels, 8x8 patches. The dense nets and adaptive depth are side_by_side.py's after PASSES passes of 256, read
+micro_patch4 at 32 pixels, 8x8 patches. The dense nets and adaptive depth are side_by_side.py's after its passes of 256, read
 from runs/side_by_side or trained there: two minutes each on a GPU, hours on one thread. As most of the papers do from DeiT, every
 method is then fine-tuned from the dense net (a stage of DVT from the dense net of its grid), 3 to 12 minutes each on a free
 thread. Thresholds, factors and the assigner are found on training pictures held out; all are judged on the test pictures, with
@@ -25,7 +25,7 @@ from vitlab.measure import write
 from vitlab.measure.answers import at_points
 from vitlab.measure.records import DATA, DIGITS, facts
 
-RUNS, PASSES, SEED = Path("runs/cifar10"), 4530, 0
+RUNS, SEED = Path("runs/cifar10"), 0
 READY = {"dense": "dense 8x8", "adaptive_depth": "adaptive_depth"}      # what side_by_side.py trains to its end
 RECIPE = vitlab.Recipe(steps=1, batch=64, lr=5e-4, betas=(0.9, 0.99), clip=1.0, label_smoothing=0.1, seed=SEED)
 SECOND_LR = 2e-3                                                        # of selectors and gates once decisions are settled
@@ -59,7 +59,7 @@ def trained(study: side.Study, name: str) -> tuple[torch.nn.Module, dict]:
     """A net, and what its training took."""
     if name in READY:
         net = side.finished(study, SEED, READY[name])
-        return net, {"passes": PASSES, "batch": study.recipe.batch, "seconds": net.facts["metrics"]["seconds"],
+        return net, {"passes": study.passes, "batch": study.recipe.batch, "seconds": net.facts["metrics"]["seconds"],
                      **side.origin(net.facts)}
     net, seconds, taught = begun(study, name), 0.0, {}
     if name == "spvit":
@@ -77,7 +77,7 @@ def trained(study: side.Study, name: str) -> tuple[torch.nn.Module, dict]:
 def recipe_of(study: side.Study, name: str) -> dict:
     """As the file tells it; steps of a stretch after the other."""
     if name in READY:
-        return asdict(replace(study.recipe, steps=PASSES))
+        return asdict(replace(study.recipe, steps=study.passes))
     return asdict(PRUNING if name in side.PRUNED else RECIPE) | {"steps": STEPS[name]}
 
 
@@ -99,7 +99,7 @@ def ship(study: side.Study, name: str) -> None:
 
 def main(source: str = "uoft-cs/cifar10", *names: str) -> None:
     torch.set_num_threads(1)
-    study = replace(side.STUDIES["cifar10"], source=source, passes=PASSES)
+    study = replace(side.STUDIES["cifar10"], source=source)
     for name in names or (*READY, *STEPS):
         ship(study, name)
 

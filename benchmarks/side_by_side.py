@@ -88,7 +88,7 @@ STUDIES = {
     "shapes": Study("shapes", "micro_patch8", 56, (7, 5, 4), 2600, supervit_small.RECIPE, 2e-4,
                     supervit={"drop_blocks": (1, 2, 3)}, ladder=((4, 0.5), (5, 0.7), (7, 1.0)),
                     shares=(0.65, 0.75, 0.85)),             # the stem alone is half of such a net
-    "cifar10": Study("cifar10", "micro_patch4", 32, (8, 6, 4), 10_000, replace(
+    "cifar10": Study("cifar10", "micro_patch4", 32, (8, 6, 4), 4530, replace(
         supervit_small.RECIPE, batch=256, label_smoothing=0.1, workers=int(DEVICE == "cuda")), 5e-4, source="cifar10",
         ladder=((5, 0.5), (6, 0.7), (8, 1.0))),
 }
