@@ -2,8 +2,8 @@
 
 Remakes data/claims.csv from data/results and prints it. `--quick` first runs the scripts behind it on the default data: counts
 and races, minutes each, and the short trainings, hours where runs/ does not hold them yet. `--cifar10 PATH` (a hub name or a
-folder of parquet files) runs those, the long trainings and cifar10.py. claims_of_papers.csv holds what people typed: paper,
-place, claim and figure; `above`, what ours must exceed (empty: 0, only the direction is claimed); `measure`, a function of
+folder of parquet files) runs those, the long trainings and the study on CIFAR-10. claims_of_papers.csv holds what people typed:
+paper, place, claim and figure; `above`, what ours must exceed (empty: 0, only the direction is claimed); `measure`, a function of
 evidence/ with its words; and where there is nothing to measure `why`. The rest is computed, verdicts by `judge`.
 """
 import subprocess
@@ -23,11 +23,13 @@ SEEDS = 3                                                   # fewer have no spre
 RACES = ("paper_costs.py", "dvt_costs.py", "throughput.py", "dvt_speed.py", "revit_speed.py", "spvit_speed.py", "svit_speed.py",
          "spvit_latency.py", "edge.py 100", "revit_training.py", "supervit_training.py")
 SHORT = ("supervit_small.py", "dvt_small.py", "revit_small.py", "spvit_small.py settled", "spvit_small.py drawn",
-         "spvit_pooled.py", "svit_small.py", "svit_dense.py")
+         "spvit_pooled.py", "svit_small.py", "svit_dense.py", "side_by_side.py shapes")
 LONG = ("supervit_shipped.py", "dvt_shipped.py", "revit_shipped.py", "spvit_shipped.py", "svit_shipped.py")
-WRITERS = {"throughput_deit_small": "throughput.py", "spvit_small": "spvit_small.py settled",
-           "spvit_drawn": "spvit_small.py drawn", "svit_batch": "svit_speed.py",
-           "edge": "edge.py 100"}                           # of tables that are not called like their script
+WRITERS = {                                                 # of tables that are not called like their script
+    "throughput_deit_small": "throughput.py", "spvit_small": "spvit_small.py settled", "spvit_drawn": "spvit_small.py drawn",
+    "svit_batch": "svit_speed.py", "edge": "edge.py 100", "side_by_side_shapes": "side_by_side.py shapes",
+    "side_by_side_cifar10": "side_by_side.py cifar10",
+}
 
 
 def writer(table: str) -> str:
@@ -127,7 +129,7 @@ def main(how: str | None = None, path: str | None = None) -> None:
         run(RACES + SHORT)
     if path:
         run(LONG)
-        subprocess.run([sys.executable, str(HERE / "cifar10.py"), path], check=True)
+        subprocess.run([sys.executable, str(HERE / "side_by_side.py"), "cifar10", "0,1,2", "1", path], check=True)
     MADE.write_text(text())
     print(pd.read_csv(MADE)[["paper", "place", "claim", "ours", "spread", "n", "unit", "verdict"]].to_string())
 

@@ -380,8 +380,8 @@ def gpu_points() -> str:
         hows |= {f"one picture, {precision}": alone.eager, "as a CUDA graph" + " " * len(hows): alone.graphs}
     table = pd.DataFrame({name: values.map("{:.2f}×".format) for name, values in columns.items()}).join(
         pd.DataFrame({name: values.map("{:.1f} ms".format) for name, values in hows.items()}))
-    return (f"{markdown(table.reset_index(names='length, keep'))}\n\n{' '.join(said)} Batches: {where(rows.iloc[0])} One picture: "
-            f"torch {one.torch}, {one.date}.")
+    said += [f"Batches: {where(rows.iloc[0])} One picture: torch {one.torch}, {one.date}."]
+    return f"{markdown(table.reset_index(names='length, keep'))}\n\n{' '.join(said)}"
 
 
 def gpu_methods() -> str:
@@ -436,7 +436,7 @@ def side_by_side(name: str) -> str:
                      "cheapest within a point": f"{near.top1.mean():.1f} at {gflops(near.gmacs.mean())}"})
     one, seeds = rows.iloc[0], rows.seed.nunique()
     first = "One seed" if seeds == 1 else f"Mean ± standard deviation of {seeds} seeds"
-    trained = f"Trained on an {one.trained_on}; judged on" if "trained_on" in rows else "Trained and judged on"
+    trained = f"Trained on {'; '.join(rows.trained_on.unique())}. Judged on" if "trained_on" in rows else "Trained and judged on"
     return (f"{markdown(pd.DataFrame(told))}\n\n{first}, {one.n:,} test pictures each: half a point is chance. {trained} "
             f"{one.hardware}, {one.date}.")
 

@@ -66,7 +66,7 @@ def test_every_number_says_where_it_is_from(scripts):
             assert (ROOT / script.split()[0]).exists()
     listed = scripts.claims.RACES + scripts.claims.SHORT + scripts.claims.LONG
     fed = {script.removeprefix("benchmarks/") for row in MEASURED.script for script in row.split("; ")}
-    assert fed - set(listed) == {"cifar10.py"}              # the command that remakes it runs all that feed it
+    assert fed - set(listed) == {"side_by_side.py cifar10"}             # the command that remakes it runs all that feed it
     assert all((ROOT / "benchmarks" / script.split()[0]).exists() for script in listed)
 
 
@@ -116,7 +116,7 @@ def test_the_command_runs_what_it_says_and_refuses_the_rest(scripts, monkeypatch
     assert len(ran) == len(scripts.claims.RACES + scripts.claims.SHORT) and (tmp_path / "claims.csv").exists()
     ran.clear()
     scripts.claims.main("--cifar10", "pictures")
-    assert ran[-1] == [str(ROOT / "benchmarks" / "cifar10.py"), "pictures"]
+    assert ran[-1] == [str(ROOT / "benchmarks" / "side_by_side.py"), "cifar10", "0,1,2", "1", "pictures"]
     for wrong in (("--all",), ("--cifar10",), ("--quick", "pictures")):
         with pytest.raises(SystemExit, match="--quick"):
             scripts.claims.main(*wrong)

@@ -164,6 +164,8 @@ def test_training_shows_all_losses_and_the_accuracy_where_it_was_measured():
     figure = plots.training(log)
     assert {t.name: list(t.y) for t in figure.data} == {"ce 14": [3.0, 2.0, 1.0], "kl 8": [1.0, 0.5], "val top1": [40.0]}
     assert "xaxis2" not in plots.training(log.drop(columns="val_top1")).to_dict()["layout"]
+    alone = plots.training(log.assign(loss=log.ce_14))                     # a term that is the loss would hide it
+    assert {t.name for t in alone.data} == {"loss", "kl 8", "val top1"}
     with pytest.raises(ValueError, match="holds no loss"):
         plots.training(log[["step", "lr"]])
 

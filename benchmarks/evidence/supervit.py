@@ -1,7 +1,7 @@
 """SuperViT's claims."""
 import pandas as pd
 
-from evidence import CIFAR, EASY, HARD, RANDOM, ZEROS, Evidence, by_seed, clock, read, seeds, told
+from evidence import EASY, HARD, RANDOM, ZEROS, Evidence, by_seed, clock, read, seeds, told
 from vitlab.measure import paper
 
 
@@ -70,19 +70,10 @@ def gains_by_rate() -> Evidence:
 
 def between(better: str, worse: str) -> Evidence:
     """Two points of the long run, "length keep" each."""
-    return points_of(read("supervit_shipped_points"), better, worse, HARD, "supervit_shipped_points")
-
-
-def cifar_between(better: str, worse: str) -> Evidence:
-    """Two points of the net that learned real pictures."""
-    return points_of(read("cifar10_supervit_points"), better, worse, CIFAR, "cifar10_supervit_points")
-
-
-def points_of(rows: pd.DataFrame, better: str, worse: str, data: str, source: str) -> Evidence:
-    wide = rows.pivot(index="seed", columns=["length", "keep"], values="top1")
+    wide = read("supervit_shipped_points").pivot(index="seed", columns=["length", "keep"], values="top1")
     one, other = ((int(n), float(r)) for n, r in (point.split() for point in (better, worse)))
     return seeds(f"{one[0]}×{one[0]}, keep {one[1]:g}, less {other[0]}×{other[0]}, keep {other[1]:g}", wide[one] - wide[other],
-                 data, source)
+                 HARD, "supervit_shipped_points")
 
 
 def dropping(study: str, point: str, better: str, worse: str) -> Evidence:

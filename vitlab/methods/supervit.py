@@ -253,7 +253,7 @@ class SuperViT(nn.Module):
         return self.run(self.patchify(images, point.length), self.numbers(images, point.length), point, trace=trace)
 
     def run(self, x: Tensor, ids: Tensor, point: Point, first: int = 0, trace: Trace | None = None) -> Tensor:
-        """Logits [B, K] of the tokens [B, P + n, D] that come to the block `first`, 0-based; ids [B, n]: their patches."""
+        """Logits [B, K] of the tokens [B, P + n, D] that come to block `first`, 0-based; ids [B, n]: their patches."""
         length, extra, kept = point.length, self.vit.num_prefix_tokens, self.schedule(point)
         for layer, block in enumerate(self.vit.blocks[first:], first):
             some = None if trace is not None else read_after(self.vit, layer)

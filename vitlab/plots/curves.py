@@ -1,4 +1,5 @@
 """Curves over tidy frames: accuracy against cost, training, tokens per layer, measured against promised speed-up."""
+import numpy as np
 import plotly.graph_objects as go
 from pandas import DataFrame, concat, notna
 from plotly.subplots import make_subplots
@@ -123,13 +124,18 @@ def speed(data: DataFrame, *, color: str = "method", marker: str = "keep") -> go
 
 
 def training(history: DataFrame) -> go.Figure:
-    """A training log as `fit` returns it: loss terms on the left, accuracy on the right, over the training steps."""
+    """A training log as `fit` returns it: loss terms on the left, accuracy on the right, over the training steps.
+
+    A term that is all of the loss, and would lie on its line, is not drawn beside it.
+    """
     history = frame(history, "step")
     filled = [c for c in history.select_dtypes("number") if history[c].notna().any()]
     scores = [c for c in filled if c.endswith("top1")]
     losses = [c for c in filled if c not in (*FACTS, *scores)]
     if not losses:
         raise ValueError("the training log holds no loss; give the frame that vitlab.fit returns")
+    if "loss" in losses:
+        losses = [c for c in losses if c == "loss" or not np.allclose(history[c], history["loss"], rtol=1e-6, equal_nan=True)]
     figure = make_subplots(cols=2 if scores else 1, horizontal_spacing=0.12)
     for place, column in enumerate((*losses, *scores)):
         hue, dash = color_of(column, (*losses, *scores)), DASHES[place // len(SPARE) % len(DASHES)]

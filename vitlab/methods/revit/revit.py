@@ -210,7 +210,7 @@ class ReViT(nn.Module):
         point = self.check(point)
         check_images(images, image_size(self.vit), self.vit.cls_token)
         check_trace(trace)
-        if point.length is not None and (trace is None or not self.adaptive):   # with an assigner a trace notes the length
+        if point.length is not None and (trace is None or not self.adaptive):   # an assigner's trace notes the length
             return self.at(images, point.length, trace)
         chosen = self.choose(images, point)                                # [B]
         order, sizes = chosen.argsort(stable=True), chosen.bincount(minlength=len(self.lengths)).tolist()

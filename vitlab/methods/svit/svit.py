@@ -186,7 +186,7 @@ class SViT(nn.Module):
         return head(self.vit, x, self.readable(alive))
 
     def features(self, images: Tensor, point: Point | None = None, trace: Trace | None = None) -> tuple[Tensor, Tensor]:
-        """The tokens after the last block, [B, P + N, D], who was left out of it too; and which are there, bool [B, P + N]."""
+        """The tokens after the last block, [B, P + N, D], those left out of it too; who is there, bool [B, P + N]."""
         t, rule = self.first(images), self.rule(self.check(point))
         for layer in range(len(self.vit.blocks)):
             t = self.block(layer, self.gated(layer, t, rule), trace)
