@@ -11,7 +11,8 @@ from samples import sharpen
 import vitlab
 from vitlab.measure.records import DATA
 from vitlab.trace import LayerTrace, Trace
-from vitlab.widgets import explore, life, text
+from vitlab.widgets import explore, life
+from vitlab.words import short as as_code
 
 
 def traced(method, image, point):
@@ -146,7 +147,7 @@ def test_the_line_of_code_has_short_numbers_and_gives_the_same_logits(name):
     method = vitlab.load(DATA / "checkpoints" / f"{name}_shapes.safetensors").eval()
     some = vitlab.data.shapes("val", n=8, difficulty=1.0).for_net(method).images(range(8))
     for point in method.points:
-        written = text.short(point)
+        written = as_code(point)
         assert not re.search(r"\d{12}", written), written
         meant = eval(written, {"Point": method.Point})
         with torch.inference_mode():
@@ -163,7 +164,7 @@ def test_a_point_as_code_is_that_point():
         name: str = "a 'b'"
 
     for point in (Point(), Point(1.0, 7, (0.25, 1.0), True), Point(1e-5, None, ())):
-        assert eval(text.short(point), {"Point": Point}) == point
+        assert eval(as_code(point), {"Point": Point}) == point
 
 
 def test_a_panel_is_taken_away_as_a_page_that_needs_nothing(net, images, tmp_path):  # noqa: F811

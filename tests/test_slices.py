@@ -270,6 +270,13 @@ def test_a_slice_that_the_panel_does_not_have_moves_nothing(panel, given, words)
     assert panel.worker.asked == before and panel.walk.chosen is None and panel.rows is None
 
 
+def test_wrong_and_right_at_one_point_is_refused(panel, net):  # noqa: F811
+    point = net.Point(4, 0.5)
+    with pytest.raises(ValueError, match=r"no picture is wrong and right at once at .*; choose another point on one side"):
+        panel.slice("lost", at=point, beside=point)
+    assert panel.rows is None
+
+
 def test_the_line_of_code_and_the_saved_page_give_the_picture_in_view(panel, net, many, tmp_path):  # noqa: F811
     assert panel.slice("unsure").wait(QUICK), panel.last_error
     panel.step(2)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vitlab.backbones import check_images, counting, image_size
 from vitlab.evaluation import check_net, checked
 from vitlab.fixed import At, obstacle, other_point, refused
+from vitlab.words import short
 
 WARM = 3            # passes before a CUDA graph is recorded, in which kernels are chosen
 
@@ -77,7 +78,7 @@ class Compiled(nn.Module):
         method = self._orig_mod
         if why := obstacle(method, point):
             other = other_point(method)
-            instead = "" if other is None else f"take another point, such as {other}, or "
+            instead = "" if other is None else f"take another point, such as {short(other)}, or "
             raise ValueError(refused(method, point, why, f"{instead}run the net itself")) from why
         graphs = images.is_cuda if self.graphs is None else self.graphs
         if graphs and not images.is_cuda:

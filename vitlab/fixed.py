@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.backbones import image_size
+from vitlab.words import short
 
 
 class At(nn.Module):
@@ -35,7 +36,7 @@ def refused(net: nn.Module, point: Any, why: Exception, instead: str) -> str:
     if "not on the expected device" in str(why):
         return (f"{type(net).__name__} makes a tensor without saying where, so it is not beside the pictures ({why}); write "
                 "device=images.device there")
-    return f"at {point} a picture decides what is computed for it, which no fixed graph can hold; {instead}"
+    return f"at {short(point)} a picture decides what is computed for it, which no fixed graph can hold; {instead}"
 
 
 def other_point(net: nn.Module) -> Any:

@@ -1,8 +1,12 @@
-"""Words and paths as people give them: one of a few choices, or where a file is; anything else gets one sentence."""
+"""Words and paths as people give them: one of a few choices, or where a file is; anything else gets one sentence. And an
+operating point as people read it."""
 import os
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+from numpy import float32
 
 
 def one_of(value: Any, name: str, choices: Iterable[str]) -> str:
@@ -20,3 +24,16 @@ def path_of(value: Any, name: str = "a path") -> Path:
     if not os.fspath(value):
         raise ValueError(f"{name} is empty; say where")
     return Path(value).expanduser()
+
+
+def short(point: Any) -> str:
+    """A point as code, its numbers with the digits that single precision tells apart, which nets compute in."""
+    knobs = ", ".join(f"{field.name}={brief(getattr(point, field.name))}" for field in fields(point))
+    return f"{type(point).__name__}({knobs})"
+
+
+def brief(value: Any) -> str:
+    """A knob's value as code."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(brief, value))}{',' * (len(value) == 1)})"
+    return str(float32(value)) if isinstance(value, float) else repr(value)

@@ -17,7 +17,7 @@ from vitlab.data.picture import USUAL, Preprocessing
 from vitlab.edge.session import Session, needed
 from vitlab.fixed import At, obstacle, other_point, refused
 from vitlab.measure.cost import gmacs, in_parts
-from vitlab.words import path_of
+from vitlab.words import path_of, short
 
 OPSET = 23              # the newest that torch 2.14 and 2.15 write themselves; the first with attention as one operator
 TOLERANCE = 1e-4        # of the largest logit
@@ -150,4 +150,4 @@ def check_method(method: nn.Module) -> nn.Module:
 def advice(net: nn.Module) -> str:
     """What can be exported instead."""
     other = other_point(net)
-    return f"export another point, such as {other}" if other is not None else "none of its points can be exported"
+    return f"export another point, such as {short(other)}" if other is not None else "none of its points can be exported"

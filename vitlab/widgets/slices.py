@@ -113,6 +113,8 @@ def check(part: Slice, methods: dict[str, Any], guests: Container[str] = ()) -> 
         if place and place[0] in guests:
             raise ValueError(f"{place[0]} knows none of these pictures' classes, so it is neither right nor wrong about them; "
                              "choose the least sure, or another net")
+    if part.how == "lost" and part.at == part.beside:
+        raise ValueError(f"no picture is wrong and right at once at {titled(*part.at)}; choose another point on one side")
     if part.how == "dear" and not methods[part.at[0]].adaptive:
         raise ValueError(f"at {titled(*part.at)} all pictures cost the same, so none is the dearest; choose the least sure, or a "
                          "net whose cost depends on the picture")

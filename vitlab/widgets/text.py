@@ -1,16 +1,15 @@
 """The sentences of a panel, and its style sheet."""
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
-from numpy import float32
 from pandas import DataFrame
 
 from vitlab.plots.theme import HERE, INK, color_of
 from vitlab.widgets.records import Ask, Hand, Look, Slice, Taken, Timing, Upload
+from vitlab.words import short
 
 WIDE = 0.1          # a spread of the middle half of the passes, as a share of their median, that is worth a word
 
@@ -141,19 +140,6 @@ def code(ask: Ask, guest: bool = False) -> str:
     walked = ask.slice is not None and not isinstance(ask.image, Upload) and not guest
     images = f"data.for_net(net).images([{ask.image}])" if walked else "images"
     return f'{fact("in code:")} <code class="vl-code">logits = {net}({images}, net.{escape(short(ask.point))})</code>'
-
-
-def short(point: Any) -> str:
-    """A point as code, its numbers with the digits that single precision tells apart, which nets compute in."""
-    knobs = ", ".join(f"{field.name}={brief(getattr(point, field.name))}" for field in fields(point))
-    return f"{type(point).__name__}({knobs})"
-
-
-def brief(value: Any) -> str:
-    """A knob's value as code."""
-    if isinstance(value, tuple):
-        return f"({', '.join(map(brief, value))}{',' * (len(value) == 1)})"
-    return str(float32(value)) if isinstance(value, float) else repr(value)
 
 
 def walk(part: Slice, rows: Sequence[int], image: Any, classes: Sequence[str], of: int, size: int) -> str:
