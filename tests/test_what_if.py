@@ -147,7 +147,7 @@ def test_a_net_that_drops_nothing_has_no_such_mode(net, images):  # noqa: F811
     made.controls.model.value = "tome"
     assert made.wait(QUICK), made.last_error
     assert made.controls.what_if.disabled and not made.controls.what_if.value and not made.view.aide.forcing
-    assert "leaves no patch out" in made.controls.what_if.tooltip
+    assert "this net leaves none out, or has not said where" in made.controls.what_if.tooltip
     assert made.result["forced"] is None and list(made.view.aide.drop) == []
     with pytest.raises(ValueError, match="ToMe leaves no patch out"):
         made.force(drop=[3])

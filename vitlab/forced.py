@@ -136,8 +136,9 @@ class Forced(nn.Module):
             raise ValueError("patches of this net are forced already, and nobody could tell whose word counts; say all of it in "
                              "one Forced(net, keep, drop)")
         if not can_be(method):
-            raise ValueError(f"{type(method).__name__} leaves no patch out, so none can be forced to stay or to go; take a net "
-                             "that drops patches, such as SuperViT, SPViT or SViT")
+            raise ValueError(f"{type(method).__name__} leaves no patch out, or has no attribute `forced` to ask where its scores "
+                             "become choices; take a net that drops patches, such as SuperViT, SPViT or SViT, or see "
+                             "help('vitlab.forced')")
         self.method, self.vit, self.Point = method, method.vit, method.Point
         self.orders = Orders(keep, drop, grid)
         for name in ("made", "check", "token_macs", "exit_names", "criterion"):

@@ -18,7 +18,7 @@ LABELS = {"length": "sequence length", "keep": "keep rate", "cost_weight": "cost
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SLIDER, MORE = 300, 60                      # pixels; more for every further number in the readout
 CLICKS = "a click on a patch, or Enter, keeps it by hand; another drops it; a third frees it"
-NOTHING_TO_FORCE = "this net leaves no patch out, so none can be forced to stay or to go"
+NOTHING_TO_FORCE = "no patch can be forced here: this net leaves none out, or has not said where its scores become choices"
 AUTO = "auto"                               # the precision that is fastest, by measuring
 NOBODY = "nobody"                           # a slider's None, which ipywidgets would take for nothing selected
 
