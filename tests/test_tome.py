@@ -373,7 +373,7 @@ def test_the_panel_tells_patches_and_tokens(trace):
     view, look = View(None), SimpleNamespace(
         subject=SimpleNamespace(picture=PICTURE), layers=trace.layers, name=lambda place, exits: f"layer {place + 1}")
     view.show_layer(look, 3, ())
-    assert view.captions["kept"].value.endswith("layer 4: 49 patches in 10 tokens</p>")
+    assert view.captions["kept"].value.endswith("layer 4: 49 in 10 tokens</p>")
     expected = overlay.in_tokens(PICTURE, trace.layers[3].source[0].numpy(), (7, 7))
     assert view.pictures["kept"].value == overlay.png(expected)
 

@@ -56,7 +56,7 @@ class View:
         """The patches left after one layer, and where its class token, or the mean of its tokens, looks."""
         part = look.layers[place]
         count, patches = int(part.fed[0].sum()), part.fed.shape[1]
-        told = f"{count} of {patches} kept" if part.source is None else f"{patches} patches in {count} tokens"
+        told = f"{count} of {patches} kept" if part.source is None else f"{patches} in {count} tokens"
         self.captions["kept"].value = text.caption(f"{look.name(place, exits)}: {told}")
         where = ("no patch left" if not part.attended[0].any() else "attention to patches" if part.cls[0].any()
                  else "class token left out")
