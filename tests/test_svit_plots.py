@@ -88,13 +88,14 @@ def test_the_panel_says_when_the_class_token_is_left_out_of_a_block():
 
 
 def test_a_block_that_no_patch_takes_part_in_is_passed_all_the_same():
-    """The class token goes through it alone; an image that has left a cascade goes through nothing."""
+    """The class token goes through it alone, or nobody; an image that has left a cascade goes through nothing."""
     ids, q = torch.arange(4)[None], torch.zeros(1, 1, 5, 2)
     own, whole = vitlab.Trace(), vitlab.Trace()
     own.add(0, (2, 2), ids, q, q)
     own.add(1, (2, 2), ids[:, :0], q[:, :, :1], q[:, :, :1])
+    own.add(2, (2, 2), ids[:, :0], q[:, :, :1], q[:, :, :1], mask=torch.zeros(1, 1, 1, 1, dtype=torch.bool))
     whole.join(own, 0, torch.tensor([1]), 2)
-    assert [part.passed.tolist() for part in own.layers] == [[True], [True]]
-    assert [part.passed.tolist() for part in whole.layers] == [[False, True], [False, True]]
+    assert [part.passed.tolist() for part in own.layers] == [[True]] * 3
+    assert [part.passed.tolist() for part in whole.layers] == [[False, True]] * 3
     figure = plots.kept_by(np.zeros((8, 8, 3), np.uint8), {"svit": own})
-    assert [note.text for note in figure.layout.annotations if "of 4" in note.text] == ["1: 4 of 4", "2: 0 of 4"]
+    assert [note.text for note in figure.layout.annotations if "of 4" in note.text] == ["1: 4 of 4", "2: 0 of 4", "3: 0 of 4"]

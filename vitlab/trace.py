@@ -66,6 +66,7 @@ class LayerTrace:
     folded: Tensor | None = None    # [B, h*w] weights with which patches were folded into a package before this block
     source: Tensor | None = None    # [B, h*w] where patches are merged: the patch that stands for its token in the MLP
     judged: Judged | None = None    # how it was decided here who stays, before attention or after it; None: nobody said
+    there: Tensor | None = None     # [B] bool: images that came to this block; None: those of which a token is left
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -79,8 +80,8 @@ class LayerTrace:
 
     @property
     def passed(self) -> Tensor:
-        """[B] bool: which images went through this block, be it with no patch left; those that a cascade let go did not."""
-        return self.attended.any(1) | (self.extra > 0)
+        """[B] bool: which images went through this block, be it with nobody left; those that a cascade let go did not."""
+        return self.attended.any(1) | (self.extra > 0) if self.there is None else self.there
 
     def patch(self, row: int, column: int, side: int) -> int:
         """The number of the patch here in which the middle of one of side x side patches lies."""
@@ -168,7 +169,8 @@ class Trace:
             (len(ids),), q.shape[2], dtype=torch.long)
         self.layers.append(LayerTrace(0, layer, grid, attended, reached, patches(empty, ids, weight),
                                       tokens - attended.sum(1), folded=None if folded is None else folded.detach(),
-                                      source=source, judged=judged and judged.to(lambda part, _: part.detach())))
+                                      source=source, judged=judged and judged.to(lambda part, _: part.detach()),
+                                      there=attended.new_ones(len(ids))))
         if self.watch is not None:
             self.watch(self.layers[-1], Told(ids, ids if fed is None else fed, q, k, extra, mask, pooled, order))
 
@@ -182,11 +184,11 @@ class Trace:
             inner = () if record.exit is None else part.stages
             self.follow((stage, *inner), part.layer)
             spread = (t if t is None else torch.zeros(batch, *t.shape[1:], dtype=t.dtype, device=t.device).index_copy(0, rows, t)
-                      for t in (part.attended, part.fed, part.cls, part.extra, part.folded, part.source))
-            *told, folded, source = spread
+                      for t in (part.attended, part.fed, part.cls, part.extra, part.folded, part.source, part.passed))
+            *told, folded, source, there = spread
             judged = part.judged and part.judged.to(
                 lambda part, blank: part.new_full((batch, *part.shape[1:]), blank).index_copy(0, rows, part))
-            self.layers.append(LayerTrace(stage, part.layer, part.grid, *told, inner, folded, source, judged))
+            self.layers.append(LayerTrace(stage, part.layer, part.grid, *told, inner, folded, source, judged, there))
 
     def follow(self, stages: tuple[int, ...], layer: int) -> None:
         """Raise ValueError unless this block comes after those recorded: stages and blocks of one call only ever rise."""

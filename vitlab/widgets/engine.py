@@ -227,7 +227,7 @@ def on_cpu(part: LayerTrace) -> LayerTrace:
     return replace(part, attended=part.attended.cpu(), fed=part.fed.cpu(), cls=part.cls.float().cpu(), extra=part.extra.cpu(),
                    folded=None if part.folded is None else part.folded.float().cpu(),
                    source=None if part.source is None else part.source.cpu(),
-                   judged=part.judged and part.judged.to(lambda held, _: held.cpu()))
+                   judged=part.judged and part.judged.to(lambda held, _: held.cpu()), there=part.passed.cpu())
 
 
 def why_not_finite(method: nn.Module, precision: str) -> str:
