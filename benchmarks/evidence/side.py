@@ -6,7 +6,7 @@ from evidence import CIFAR, EASY, Evidence, gap, read, seeds
 PICTURES = {"shapes": EASY, "cifar10": CIFAR}
 NAMES = {"supervit": "SuperViT", "supervit + exits": "SuperViT with early exits", "dvt": "DVT", "revit": "ReViT",
          "spvit": "SPViT", "svit": "SViT", "adaptive_depth": "exits along the depth of one net"}
-EQUAL = "equal passes"
+EQUAL = {"shapes": "equal passes over made pictures", "cifar10": "equal passes over photographs"}
 
 
 def rows(study: str, words: str) -> tuple[pd.DataFrame, str]:
@@ -40,13 +40,13 @@ def top1(study: str, words: str) -> tuple[pd.Series, str]:
 def less(study: str, better: str, worse: str) -> Evidence:
     """Of one point and of another."""
     (one, said), (other, beside) = (top1(study, words) for words in (better, worse))
-    return seeds(f"{said}, less {beside}, {EQUAL}", one - other, PICTURES[study], f"side_by_side_{study}_points")
+    return seeds(f"{said}, less {beside}, {EQUAL[study]}", one - other, PICTURES[study], f"side_by_side_{study}_points")
 
 
 def over(study: str, better: str, worse: str) -> Evidence:
     """Of one curve and of another."""
     (one, said), (other, beside) = (rows(study, words) for words in (better, worse))
-    return seeds(f"{said}, less {beside}, at equal mean costs, {EQUAL}", gap(one, other), PICTURES[study],
+    return seeds(f"{said}, less {beside}, at equal mean costs, {EQUAL[study]}", gap(one, other), PICTURES[study],
                  f"side_by_side_{study}_points")
 
 
@@ -55,5 +55,5 @@ def saving(study: str, method: str, dense: str) -> Evidence:
     (points, said), (whole, beside) = (rows(study, words) for words in (method, dense))
     whole = whole.set_index("seed").sort_index()
     cheapest = points[points.top1 >= points.seed.map(whole.top1)].groupby("seed").gmacs.min()
-    return seeds(f"cost of {beside} over {said}'s at its accuracy, {EQUAL}", (whole.gmacs / cheapest).reindex(whole.index),
+    return seeds(f"cost of {beside} over {said}'s at its accuracy, {EQUAL[study]}", (whole.gmacs / cheapest).reindex(whole.index),
                  PICTURES[study], f"side_by_side_{study}_points", unit="×")
