@@ -317,8 +317,9 @@ def jump(page, panel):
     """A mark of the figure is clicked, the one farthest from the ring: the sliders go there, and the ring follows."""
     plot = panel.locator(".vl-view .vl-plots")
     plot.scroll_into_view_if_needed()
-    here, before = page.evaluate(RING), page.evaluate(STANDS)
-    for _ in range(5):                                                     # a figure that is just drawn anew hears no click
+    before = page.evaluate(STANDS)
+    for _ in range(5):                                                     # a figure that is just drawn anew hears no click,
+        here = page.evaluate(RING)                                         # and its ring may still be where it was before
         x, y, cost = max(page.evaluate(MARKS), key=lambda mark: abs(mark[2] - (here or 0)))
         assert cost != here
         page.mouse.move(x - 8, y - 8)
