@@ -13,15 +13,15 @@ import vitlab
 ROOT = Path(__file__).resolve().parents[1]
 ROOM_MAY_IMPORT = {     # a room sees itself and these; nobody below methods knows a method by name
     "block": set(), "tokens": set(), "losses": set(), "recipe": set(), "data": set(), "checkpoint": set(), "backbones": set(),
-    "evaluation": set(), "calibrated": set(), "threads": set(), "forced": set(), "machine": set(),
+    "evaluation": set(), "calibrated": set(), "threads": set(), "forced": set(),
     "numbers": set(), "words": set(), "pieces": set(),       # everyone may
     "trace": {"block", "tokens"},
     "packed": {"block"},
     "merging": {"tokens"},
     "cascade": {"trace"},
     "method": {"backbones", "block", "losses", "trace"},
-    "train": {"recipe", "checkpoint", "data", "evaluation", "threads", "machine"},
-    "measure": {"backbones", "block", "tokens", "trace", "cascade", "checkpoint", "data", "evaluation", "machine"},
+    "train": {"recipe", "checkpoint", "data", "evaluation", "threads"},
+    "measure": {"backbones", "block", "tokens", "trace", "cascade", "checkpoint", "data", "evaluation"},
     "methods": {"backbones", "block", "tokens", "packed", "merging", "losses", "recipe", "trace", "method", "checkpoint",
                 "cascade", "data", "measure", "evaluation", "train", "calibrated", "forced"},
     "fixed": {"backbones"}, "compiled": {"backbones", "evaluation", "fixed"},

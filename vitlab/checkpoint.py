@@ -4,6 +4,7 @@ A checksum of facts and tensors stands in every file, and is compared whenever o
 """
 import json
 import os
+import platform
 import shutil
 import subprocess
 import zlib
@@ -217,6 +218,23 @@ def commit(digits: int = 40) -> str | None:
     describe = ["describe", "--always", "--dirty", f"--abbrev={digits}", "--exclude=*"]
     answer = subprocess.run(["git", "--no-optional-locks", "-C", root, *describe], capture_output=True, text=True)
     return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def hardware(device: str | torch.device = "cpu") -> str:
+    """The name of a GPU, or of the processor with its number of cores. ValueError for a device that torch does not know."""
+    try:
+        device = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"there is no device {device!r}; give cpu, cuda or cuda:0") from error
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {os.cpu_count()} cores"
+
+
+def processor() -> str:
+    """The CPU's model name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def label(made: dict) -> str:

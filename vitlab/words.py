@@ -2,7 +2,7 @@
 operating point as people read it."""
 import os
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ def path_of(value: Any, name: str = "a path") -> Path:
 
 def short(point: Any) -> str:
     """A point as code, its numbers with the digits that single precision tells apart, which nets compute in."""
+    if not is_dataclass(point):
+        return repr(point)
     knobs = ", ".join(f"{field.name}={brief(getattr(point, field.name))}" for field in fields(point))
     return f"{type(point).__name__}({knobs})"
 

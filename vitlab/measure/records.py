@@ -9,8 +9,7 @@ import timm
 import torch
 
 import vitlab
-from vitlab.checkpoint import commit
-from vitlab.machine import hardware
+from vitlab.checkpoint import commit, hardware
 from vitlab.words import one_of, path_of
 
 PAPER = Path(__file__).with_name("paper.csv")

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from vitlab.checkpoint import hardware
 from vitlab.evaluation import evaluating
-from vitlab.machine import hardware
 from vitlab.numbers import flag
 from vitlab.recipe import Recipe, check_recipe
 from vitlab.threads import as_pays
