@@ -263,6 +263,18 @@ def test_a_load_is_shown_while_it_lasts_and_is_let_go_when_its_time_is_over(pane
     assert panel.run.value and len(panel.view.figure.layout.shapes) == 1
 
 
+def test_a_load_that_takes_long_to_start_is_not_taken_for_one_that_is_over(panel, monkeypatch):
+    def slow(*args, popen=subprocess.Popen, **options):
+        time.sleep(0.3)                                                                # batches are answered meanwhile
+        return popen(*args, **options)
+    panel.set(target=120, run=True)
+    assert stands(panel, target=120.0)
+    monkeypatch.setattr(load.subprocess, "Popen", slow)
+    for cores in (1, len(panel.cores.options), 1):                                     # and not when it gets other cores
+        panel.set(load=True, cores=cores)
+        assert stands(panel, cores=cores) and panel.load.value
+
+
 def test_a_panel_that_nobody_touches_rests(panel, monkeypatch):
     monkeypatch.setattr(governed, "LONGEST", 0.3)
     before = len(threads())

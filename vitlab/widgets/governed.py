@@ -189,7 +189,7 @@ class Governed:
         service.wait = turn.settle
         while not turn.stale() and (moment := service.answer()) and not turn.stale():
             moments.append(moment)
-            if self.load.value and not moment.cores:                           # its time is over
+            if self.other.over:                                                # and not merely on its way
                 self.load.value = False
             now = time.monotonic()
             if now - drawn > OFTEN:
