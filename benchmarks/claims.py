@@ -97,7 +97,8 @@ def row(typed: pd.Series) -> dict:
     found = getattr(import_module(f"evidence.{module}"), function)(*words)
     tables = [read(source) for source in found.sources]
     told = {key: "; ".join(sorted({str(each) for table in tables for each in table[key].unique()})) for key in ("date", "commit")}
-    return one | {"measured": found.what, **judge(found, float(typed.above or 0)), "unit": found.unit, "data": found.data,
+    return one | {"measured": found.what, **judge(found, float(typed.above or 0)), "promised": found.promised,
+                  "unit": found.unit, "data": found.data,
                   "source": "; ".join(f"data/results/{name}.csv" for name in found.sources),
                   "script": "; ".join(dict.fromkeys(f"benchmarks/{writer(name)}" for name in found.sources)), **told}
 
@@ -105,8 +106,8 @@ def row(typed: pd.Series) -> dict:
 def made() -> pd.DataFrame:
     """The whole table, from what is typed and what is saved."""
     typed = pd.read_csv(TYPED, dtype=str, keep_default_na=False)
-    columns = ["paper", "place", "claim", "papers_figure", "measured", "ours", "spread", "n", "of", "unit", "data", "verdict",
-               "why", "source", "script", "date", "commit"]
+    columns = ["paper", "place", "claim", "papers_figure", "measured", "ours", "spread", "promised", "n", "of", "unit", "data",
+               "verdict", "why", "source", "script", "date", "commit"]
     table = pd.DataFrame([row(each) for _, each in typed.iterrows()])[columns]
     return table.assign(n=table.n.astype("Int64"))
 

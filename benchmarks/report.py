@@ -1,20 +1,30 @@
 """The numbers and figures of both READMEs, made from the saved results.  python benchmarks/report.py
 
-Rewrites the tables between the markers of README.md and data/results/README.md, and three figures: speed, alone and
-tradeoff; the pictures of the explorers, figures/explorer_NN.png, are taken by tests/panels.py. Cost has one unit, which
-each explains once: GFLOPs, 1e9 multiply-adds per picture, `gmacs` in the results.
+Rewrites the tables between the markers of README.md and data/results/README.md, and the figures: speed, alone, tradeoff,
+kept, governor and claims; the pictures of the explorers, figures/explorer_NN.png, are taken by tests/panels.py. Cost has one
+unit, which each explains once: GFLOPs, 1e9 multiply-adds per picture, `gmacs` in the results.
 """
 import re
 from collections.abc import Iterable
 
 import pandas as pd
+import torch
 
-from vitlab import checkpoint, plots
+from vitlab import Trace, checkpoint, data, load, plots
 from vitlab.measure import paper
 from vitlab.measure.records import DATA
 
 RESULTS = DATA / "results"
 PAGES = DATA.parent / "README.md", RESULTS / "README.md"
+FRONT = {                                                   # of each paper: how fast it is, and how good
+    "SuperViT": ("With half of the patches kept DeiT-S answers almost twice as many pictures in a second.",
+                 "Dropping half of the patches at 14×14 costs no more than 0.6 points."),
+    "DVT": ("The measured speed is what the FLOPs promise.", "Early exits save without loss against the single net."),
+    "ReViT": ("The measured speed follows the FLOPs.", "Half of DeiT-S's time is saved for 0.1 points."),
+    "SPViT": ("DeiT-S at 2.64 GFLOPs takes 60 ms of 113 for one picture.",
+              "At three fifths of the cost DeiT-S loses no more than 0.46 points."),
+    "SViT": ("SViT-S answers 47 % more pictures in a second than DeiT-S.", "SViT loses no more than 0.4 points."),
+}
 
 
 def read(name: str) -> pd.DataFrame:
@@ -481,11 +491,43 @@ def ours(row: pd.Series) -> str:
         return row.why
     if row.of == "figures":
         return f"{row.measured}: {row.ours:.0f} of {row.n:.0f} as printed"
-    number = f"{row.ours:.2f}" if row.unit == "×" else f"{row.ours:+.2f}"
-    number += f" ± {row.spread:.2f}" if row.of == "seeds" and pd.notna(row.spread) else ""
-    number = "not reached" if pd.isna(row.ours) else f"{number} {row.unit}".replace(" ×", "×")
     many = "" if pd.isna(row.n) else f"{row.n:.0f} {row.of.removesuffix('s') if row.n == 1 else row.of}, "
-    return f"{row.measured}: {number} ({many}{row.data})"
+    return f"{row.measured}: {number(row, 2)} ({many}{row.data})"
+
+
+def number(row: pd.Series, digits: int) -> str:
+    """What shows here of one claim, with its spread and unit, and beside a speed what the FLOPs promise."""
+    if pd.isna(row.ours):
+        return "not reached"
+    told = f"{row.ours:.2f}" if row.unit == "×" else f"{row.ours:+.{digits}f}"
+    told += f" ± {row.spread:.{2 if row.unit == '×' else digits}f}" if row.of == "seeds" and pd.notna(row.spread) else ""
+    told = f"{told} {row.unit}".replace(" ×", "×")
+    return told if pd.isna(row.promised) else f"{told}, the FLOPs promise {row.promised:.2f}×"
+
+
+def front() -> str:
+    """The main claims of each paper, a line each, all that decided about it in one cell."""
+    rows, told = pd.read_csv(DATA / "claims.csv"), []
+    for who, claims in FRONT.items():
+        for claim in claims:
+            own = rows[(rows.paper == who) & (rows.claim == claim) & (rows.verdict != "cannot be tested here")]
+            if own.empty:
+                raise ValueError(f"no verdict was reached on {who}: {claim}")
+            verdicts = own.verdict.tolist() if own.verdict.nunique() > 1 else own.verdict[:1].tolist()
+            told.append({"where": f"{who}, {own.place.iloc[0]}", "claim": claim, "paper": own.papers_figure.iloc[0],
+                         "ours": "; ".join(own.apply(short, axis=1)), "verdict": "; ".join(verdicts)})
+    count = rows.verdict.value_counts()
+    return (f"{markdown(pd.DataFrame(told))}\n\nThese and the others: of {len(rows)} claims {count['holds']} hold, "
+            f"{count['does not show']} do not show, {count['cannot be tested here']} cannot be tested here.")
+
+
+def short(row: pd.Series) -> str:
+    """The number of one claim and, where it was trained, on what."""
+    if row.measured.startswith("measured over promised"):
+        return f"{row.ours:.2f} of the promise"
+    on = {"shapes, easy end of the dial": " (easy shapes)", "shapes, hard end of the dial": " (hard shapes)",
+          "random weights, 224 pixels": ""}
+    return number(row, 1) + on.get(row.data, f" ({row.data})")
 
 
 def claims_table() -> str:
@@ -494,12 +536,27 @@ def claims_table() -> str:
                                   "here": rows.apply(ours, axis=1), "verdict": rows.verdict}))
 
 
+def kept():
+    """Which patches of one picture three nets compute with, block by block, at about half of the dense cost."""
+    points = {"supervit": lambda net: net.Point(14, 0.7), "spvit": lambda net: net.points[2], "svit": lambda net: net.points[1]}
+    nets = {name: load(DATA / "checkpoints" / f"{name}_shapes.safetensors") for name in points}
+    pictures = data.shapes("test", difficulty=nets["spvit"].facts["difficulty"], n=4)
+    traces = {name: Trace() for name in nets}
+    with torch.inference_mode():
+        for name, net in nets.items():
+            net(pictures.images([3]), points[name](net), traces[name])
+    return plots.kept_by(pictures.picture(3), traces)
+
+
 def main() -> None:
     plots.save(plots.speed(speed_rows()), "speed")
     alone = read("supervit_small_points").query("training != 'plain'").assign(length=lambda f: f.length.map(lambda n: f"{n}×{n}"))
     plots.save(plots.by_group(alone, x=("length", "keep"), color="training"), "alone")
     shipped = read("supervit_shipped_points").groupby(["length", "keep"], as_index=False).mean(numeric_only=True)
     plots.save(plots.tradeoff(shipped.assign(method="supervit", source="ours")), "tradeoff")
+    plots.save(kept(), "kept")
+    plots.save(plots.held(read("governor_cpu")), "governor")
+    plots.save(plots.claims(pd.read_csv(DATA / "claims.csv")), "claims")
     for page, text in zip(PAGES, filled(page.read_text() for page in PAGES)):
         page.write_text(text)
 
@@ -507,7 +564,7 @@ def main() -> None:
 def filled(texts: Iterable[str]) -> list[str]:
     """Pages with their generated parts, each between its markers, as the saved results have them now."""
     texts = list(texts)
-    parts = {"headline": headline(), "speed": speed_table(), "sizes": sizes_table(), "small": small_table(),
+    parts = {"front": front(), "headline": headline(), "speed": speed_table(), "sizes": sizes_table(), "small": small_table(),
              "shipped": shipped_table(),
              "claims": claims(), "dvt costs": dvt_costs(), "dvt speed": dvt_speed(),
              "dvt small": dvt_small(), "dvt shipped": dvt_shipped(),

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -179,6 +180,13 @@ def test_a_full_disk_costs_the_cache_but_not_the_data(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("a file where a folder is needed")
     with pytest.warns(UserWarning, match="VITLAB_DATA"):
         assert len(shapes(n=10)) == 10
+
+
+@pytest.mark.skipif(os.name == "nt", reason="who may read a file is not said by its mode there")
+def test_a_cache_for_several_people_can_be_read_by_all_of_them(tmp_path):
+    cache.write(tmp_path / "kept.safetensors", {"x": torch.ones(3)})
+    (tmp_path / "any").write_bytes(b"")
+    assert (tmp_path / "kept.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
 def test_a_failed_write_leaves_the_old_file_whole(monkeypatch, tmp_path):

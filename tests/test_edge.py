@@ -272,7 +272,7 @@ def test_readmes_lines_run(file, tmp_path, monkeypatch):
     import onnx
 
     net, point, path = file
-    lines = re.search(r"```python\n(path = vitlab.export.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    lines = re.search(r"\n(path = vitlab.export.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
     lines, points = re.subn(r"Point\([^)]*\)", "point", lines)              # this net has other lengths
     assert points == 2
     monkeypatch.chdir(tmp_path)

@@ -191,7 +191,7 @@ def test_readmes_code_runs_on_held_out_pictures(monkeypatch, tmp_path):
     pictures = vitlab.data.shapes("val", n=120)
     monkeypatch.setattr(vitlab.data, "load", lambda name, split, image_size: pictures)
     monkeypatch.chdir(tmp_path)
-    source = re.search(r"## In code\n\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    source = re.search(r"## In code\n\n```python\n(.*?)\npath = vitlab.export", (ROOT / "README.md").read_text(), re.S)[1]
     instead = {"epochs=10, batch=64": "steps=1, batch=8", "deit_small": "micro_patch4", "t2t_vit_12": "micro_patch4",
                "budget=1.5": "budget=0.1", "vitlab.explore(": "panel = vitlab.explore("}
     for ours, small in instead.items():

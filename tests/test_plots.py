@@ -301,6 +301,12 @@ def test_a_real_browser_draws_a_real_picture(tmp_path):
     assert Image.open(path).size == (400, 300)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="who may read a file is not said by its mode there")
+def test_whoever_may_read_new_files_may_read_a_figure(tmp_path):
+    (tmp_path / "any").write_bytes(b"")
+    assert plots.save(go.Figure(), "one.html", tmp_path).stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_a_full_disk_leaves_the_old_figure(tmp_path, monkeypatch):
     figure = go.Figure()
     path = plots.save(figure, "one.html", tmp_path)

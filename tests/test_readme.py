@@ -21,7 +21,7 @@ def test_cost_has_one_unit_and_it_is_explained_once(page):
 
 
 def test_the_front_door_is_short():
-    assert len(PAGES[0].splitlines()) <= 135
+    assert len(PAGES[0].splitlines()) <= 120
 
 
 def test_a_cost_has_three_digits_however_small():

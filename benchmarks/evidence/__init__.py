@@ -22,6 +22,7 @@ class Evidence:
 
     seeds: of a training. clock: times faster, measured in turns. figures: printed ones, (printed, ours, digits) for each.
     data: the pictures. sources: names of tables. spread: of the clock's passes, (slowest - fastest) / median. runs: passes.
+    promised: by the FLOPs, where a net was raced.
     """
     what: str
     values: tuple
@@ -31,6 +32,7 @@ class Evidence:
     sources: tuple[str, ...]
     spread: float | None = None
     runs: int | None = None
+    promised: float | None = None
 
 
 @cache
@@ -44,10 +46,16 @@ def seeds(what: str, values: pd.Series, data: str, *sources: str, unit: str = "p
     return Evidence(what, tuple(values), "seeds", unit, data, sources)
 
 
-def clock(what: str, ratios, rows: pd.DataFrame, *sources: str, data: str = RANDOM) -> Evidence:
+def clock(what: str, ratios, rows: pd.DataFrame, *sources: str, data: str = RANDOM, promised: float | None = None) -> Evidence:
     """Measured ratios; rows: of the race, for the number of passes and their spread."""
     spread = rows.spread.max() if "spread" in rows else None
-    return Evidence(what, tuple(np.atleast_1d(ratios)), "clock", "×", data, sources, spread, int(rows.runs.min()))
+    return Evidence(what, tuple(np.atleast_1d(ratios)), "clock", "×", data, sources, spread, int(rows.runs.min()), promised)
+
+
+def raced(what: str, row: pd.DataFrame, source: str) -> Evidence:
+    """One net's measured speed-up, and what its FLOPs promise."""
+    promised = row["flops_speed_up" if "flops_speed_up" in row else "gmacs_ratio"]
+    return clock(what, row.speed_up, row, source, promised=promised.item())
 
 
 def told(name: str, claim: str, steps: str | None = None) -> pd.Series:

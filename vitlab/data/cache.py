@@ -1,11 +1,11 @@
 """A folder of made tensors: written whole or not at all, checked when read, made again when damaged."""
 
 import os
-import tempfile
 import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -49,15 +49,15 @@ def read(path: Path) -> Tensors | None:
 
 
 def write(path: Path, tensors: Tensors) -> None:
-    """To a file of its own, then renamed: two writers cannot mix, and a reader never sees half a file."""
+    """To a file of its own, then renamed: two writers cannot mix, and a reader never sees half a file. Others may read it where
+    they may read new files at all: one folder serves a whole class."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
+    draft = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         save_file(tensors, draft, metadata=told(path, tensors))
         os.replace(draft, path)
     finally:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
 def told(path: Path, tensors: Tensors) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Figures on disk: `save` is the only function of the project that writes into figures/."""
 import os
-import tempfile
 import warnings
 from pathlib import Path
+from uuid import uuid4
 
 import plotly.graph_objects as go
 
@@ -48,12 +48,10 @@ def drawn(figure: go.Figure, format: str) -> bytes | None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Replace a file in one step."""
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    """Replace a file in one step; whoever may read new files here may read it."""
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        part.write_bytes(content)
         os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
+    finally:
+        part.unlink(missing_ok=True)
