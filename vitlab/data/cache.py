@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
@@ -54,7 +54,7 @@ def write(path: Path, tensors: Tensors) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
-        save_file(tensors, draft, metadata=told(path, tensors))
+        draft.write_bytes(save(tensors, metadata=told(path, tensors)))         # save_file's may be read by nobody else
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
