@@ -367,6 +367,24 @@ def test_grey_is_where_others_keep_cores_busy():
         "1 switch", "2 switches", "2 threads")
 
 
+def test_a_minute_of_short_batches_is_drawn_in_few_points_and_no_switch_is_lost():
+    view = gauges.Gauges()
+    moments = [gauges.Moment(n / 100, 1.0 + (n > 3000), 1.0, POINTS[n in (700, 2500, 2501)], 1.0, 1.0, 1.0, 1, int(n > 4000), 0)
+               for n in range(9000)]
+    for begin in range(0, 9000, 40):
+        view.show(moments[begin:begin + 40])
+    data = {trace.name: trace for trace in view.figure.data}
+    assert len(view.past) < 400 and view.past[0].seconds >= 89.99 - gauges.MINUTE
+    assert data["switch"].x == ()                                                      # both are more than a minute ago
+    view = gauges.Gauges()
+    for begin in range(0, 6000, 40):
+        view.show(moments[begin:begin + 40])
+    data = {trace.name: trace for trace in view.figure.data}
+    assert data["switch"].x == (7.0, 7.01, 25.0, 25.02) and [band.x0 for band in view.figure.layout.shapes] == [40.01]
+    assert data["target"].x[list(data["target"].y).index(2.0)] == 30.01
+    view.rest()
+
+
 def test_a_table_of_another_net_is_refused_before_anything_is_made():
     count = len(widget._instances)
     with pytest.raises(ValueError, match="no row of the table"):

@@ -16,6 +16,7 @@ from vitlab.widgets.records import shown
 from vitlab.widgets.service import Moment
 
 MINUTE, FIRST = 60.0, 20.0                  # seconds in view, and at least from the start
+FINE = 0.2                                  # seconds between two points of a line: drawing must not take the time of answering
 FIGURE = "images per second over time beside the target, and the accuracy of the operating point that answers"
 
 
@@ -23,7 +24,7 @@ class Gauges:
     """The widgets that moments are written into."""
 
     def __init__(self):
-        self.past: deque[Moment] = deque()                                     # of the last minute
+        self.past: deque[Moment] = deque()                                     # of the last minute, as fine as is drawn
         self.figure = go.FigureWidget(governed())
         self.figure._config = {"displayModeBar": False, "responsive": True}    # plotly offers no public way
         self.plot = W.HBox([W.Box([self.figure]).add_class("vl-plots")]).add_class("vl-view")
@@ -34,10 +35,12 @@ class Gauges:
 
     def show(self, moments: list[Moment]) -> None:
         """Some moments more, the newest last."""
-        self.past.extend(moments)
-        while self.past[0].seconds < self.past[-1].seconds - MINUTE:
+        for moment in moments:
+            if not self.past or moment.seconds >= self.past[-1].seconds + FINE or differs(moment, self.past[-1]):
+                self.past.append(moment)
+        now = moments[-1]
+        while self.past[0].seconds < now.seconds - MINUTE:
             self.past.popleft()
-        now = self.past[-1]
         who = f"<b>{escape(named(now.point))}</b> answers now · {now.top1:.1f} % right when it was measured"
         if who != self.who.value:
             self.who.value = who
@@ -73,6 +76,11 @@ class Gauges:
     def show_note(self, words: str | None, wrong: bool = False) -> None:
         """A remark, or in red what went wrong; None clears it."""
         self.note.value = "" if words is None else text.note(words, wrong)
+
+
+def differs(one: Moment, other: Moment) -> bool:
+    """Is there something to see besides the passing of time: another point, target or load?"""
+    return (one.point, one.target, one.cores) != (other.point, other.target, other.cores)
 
 
 def named(point: Any) -> str:
