@@ -81,6 +81,6 @@ class Walk:
         self.at.description = "wrong at" if how in ("wrong", "lost") else "at"
 
     def tell(self, sentence: str, some: bool) -> None:
-        """What the slice is, and whether there are pictures to step to."""
-        self.told.value = sentence
+        """What the slice is, and whether there are pictures to step to: whoever reads of them can go there."""
         self.back.disabled = self.next.disabled = not some
+        self.told.value = sentence
