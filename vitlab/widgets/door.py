@@ -15,6 +15,7 @@ from vitlab.widgets.engine import devices, precisions
 from vitlab.widgets.governed import Governed
 from vitlab.widgets.guests import wanted
 from vitlab.widgets.panel import Panel
+from vitlab.widgets.pool import after_cells, give_back
 from vitlab.words import one_of
 
 MOST = 4096                                 # images at once
@@ -82,6 +83,8 @@ def alone(name: str | None, make: Callable[[], Panel | Governed]) -> Panel | Gov
     if key in LIVE:
         LIVE.pop(key).close()
     panel = make()
+    give_back()                                                                # or the panel measures at half speed
+    after_cells()
     if key:
         LIVE[key] = panel
     return panel

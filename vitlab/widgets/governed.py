@@ -19,6 +19,7 @@ from vitlab.widgets.controls import SLIDER, everything, sized
 from vitlab.widgets.engine import GATE
 from vitlab.widgets.gauges import Gauges, counted
 from vitlab.widgets.load import Load, cores
+from vitlab.widgets.pool import give_back
 from vitlab.widgets.service import Service
 from vitlab.widgets.worker import LatestWorker, Turn
 
@@ -102,6 +103,7 @@ class Governed:
     def wait(self, timeout: float = 60.0, seconds: float = 0.0) -> bool:
         """Wait until the panel has measured, or, where it runs, until it has shown what is now and `seconds` more of it; False
         after an error, on a closed panel, or after `timeout` seconds."""
+        give_back()                                                            # this thread computes nothing meanwhile
         with self.news:
             before, began = self.shown, time.monotonic()
             done = self.news.wait_for(lambda: self.closed or self.last_error or not self.run.disabled and (

@@ -21,6 +21,7 @@ from vitlab.widgets.controls import Controls, everything, offered, point_of
 from vitlab.widgets.engine import GATE, Engine
 from vitlab.widgets.gaze import Gaze
 from vitlab.widgets.known import Known
+from vitlab.widgets.pool import give_back
 from vitlab.widgets.readouts import Readouts
 from vitlab.widgets.records import Ask, Hand, Look, Slice, Timing, Upload
 from vitlab.widgets.slices import Slices, check
@@ -211,6 +212,7 @@ class Panel(Answering, Taking):
 
     def wait(self, timeout: float = 60.0) -> bool:
         """Wait until everything asked for is shown; False after an error, on a closed panel, or after `timeout` seconds."""
+        give_back()                                                            # this thread computes nothing meanwhile
         return self.worker.wait(timeout) and self.last_error is None
 
     def close(self) -> None:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from vitlab.widgets.pool import give_back
+
 
 class LatestWorker:
     """A thread that calls work(request, turn) for the newest request; what was asked before it is dropped.
@@ -40,6 +42,7 @@ class LatestWorker:
             except BaseException as error:                                     # a SystemExit does not end this thread
                 if not turn.stale():
                     self.failed(error)
+            give_back()                                                        # the notebook's own cells go on at full speed
             with self.changed:
                 self.done = turn.number
                 self.changed.notify_all()
