@@ -513,9 +513,9 @@ def front() -> str:
             own = rows[(rows.paper == who) & (rows.claim == claim) & (rows.verdict != "cannot be tested here")]
             if own.empty:
                 raise ValueError(f"no verdict was reached on {who}: {claim}")
-            verdicts = own.verdict.tolist() if own.verdict.nunique() > 1 else own.verdict[:1].tolist()
             told.append({"where": f"{who}, {own.place.iloc[0]}", "claim": claim, "paper": own.papers_figure.iloc[0],
-                         "ours": "; ".join(own.apply(short, axis=1)), "verdict": "; ".join(verdicts)})
+                         "ours": "; ".join(own.apply(short, axis=1)),
+                         "verdict": "; ".join(own.verdict if own.verdict.nunique() > 1 else own.verdict[:1])})
     count = rows.verdict.value_counts()
     return (f"{markdown(pd.DataFrame(told))}\n\nThese and the others: of {len(rows)} claims {count['holds']} hold, "
             f"{count['does not show']} do not show, {count['cannot be tested here']} cannot be tested here.")
